@@ -1,0 +1,1 @@
+"""The command line, numavm and kubectl-numavm."""

@@ -1,0 +1,69 @@
+"""The command line: `numavm`, which is also the kubectl plugin `kubectl numavm`.
+
+Each group of commands has its file and is registered here. Group files import nothing heavy at
+their top: commands import what they run when they run, so that help is quick.
+"""
+
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from numavm_cli.cluster import cluster_app
+from numavm_cli.demo import demo_app
+from numavm_cli.lab import lab_app
+from numavm_cli.render import capture, render
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Virtual machines on Kubernetes, pinned to real NUMA hardware.",
+)
+app.add_typer(demo_app, name="demo")
+app.add_typer(cluster_app, name="cluster")
+app.add_typer(lab_app, name="lab")
+app.command()(render)
+app.command()(capture)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback signature
+    if wanted:
+        typer.echo(f"numavm {version('numavm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+def main() -> None:
+    """Run the command line; an expected error is one message and exit code 1, not a traceback."""
+    from numavm_api.errors import NumaVMError
+
+    try:
+        app()
+    except NumaVMError as error:
+        sys.exit(f"Error: {error}")
+    except subprocess.TimeoutExpired as error:
+        sys.exit(f"Error: no answer within {error.timeout:g} s: {shlex.join(error.cmd)[:200]}")
+    except PermissionError as error:
+        sys.exit(
+            f"Error: {error.filename or error}: permission denied; what sudo has started is "
+            'root\'s: sudo -E env "HOME=$HOME" numavm ...'
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)

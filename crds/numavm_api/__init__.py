@@ -1,0 +1,1 @@
+"""The NumaVM API: the only place where a field is defined."""

@@ -1,0 +1,149 @@
+"""The spec with every default filled in: what placement, rendering, verification and status read.
+
+Owns the cross-field defaults (design: "Cross-field defaults are effective values"). Pure; a spec that `validate` accepts
+always has an effective form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numavm_api.cpu import BindingMode, GuestCell, GuestNuma, HugePages, ThreadPolicy
+from numavm_api.cpuset import CpuSet
+from numavm_api.memory import Allocation, BackingSource, MemoryAccess
+from numavm_api.numavm import CellSharing, NumaVMSpec
+from numavm_api.quantity import BASE_PAGE, Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveCell:
+    """A guest cell with its defaults."""
+
+    id: int
+    vcpus: CpuSet
+    memory: Bytes
+    page_size: Bytes
+    """`BASE_PAGE` means no huge pages."""
+    mode: BindingMode
+    host_cells: CpuSet | None
+    """The nodeset the user bound it to; None: the scheduler chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveBacking:
+    """What backs guest memory, with its defaults."""
+
+    source: BackingSource
+    access: MemoryAccess
+    allocation: Allocation
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveVM:
+    """A VM with its defaults."""
+
+    vcpus: int
+    threads_per_core: int
+    cells: tuple[EffectiveCell, ...]
+    """In the order of their ids."""
+    cells_declared: bool
+    """False: the user named no cells; the one cell here may span host cells."""
+    dedicated: bool
+    thread_policy: ThreadPolicy
+    isolate_emulator_thread: bool
+    cell_sharing: CellSharing
+    backing: EffectiveBacking
+
+    @property
+    def memory(self) -> Bytes:
+        """Boot memory of the whole guest."""
+        return Bytes(sum(cell.memory for cell in self.cells))
+
+    def cores_of(self, cell: EffectiveCell) -> tuple[CpuSet, ...]:
+        """Return the guest cores of a cell, each with the vCPUs that are its threads.
+
+        vCPU n is thread n % threads of core n // threads: the order in which QEMU numbers CPUs.
+        """
+        threads = self.threads_per_core
+        numbers = sorted({vcpu // threads for vcpu in cell.vcpus})
+        return tuple(
+            CpuSet(frozenset(range(core * threads, (core + 1) * threads))) & cell.vcpus
+            for core in numbers
+        )
+
+
+def effective(spec: NumaVMSpec) -> EffectiveVM:
+    """Return `spec` with every default filled in.
+
+    Memory left out everywhere counts as 0 bytes here; `validate` refuses such a spec.
+    """
+    cpu = spec.domain.cpu
+    numa = cpu.numa
+    cells = _declared_cells(spec, numa) if numa else (_whole_guest_cell(spec),)
+    return EffectiveVM(
+        vcpus=cpu.vcpus,
+        threads_per_core=cpu.threads,
+        cells=cells,
+        cells_declared=numa is not None,
+        dedicated=cpu.dedicated_cpu_placement,
+        thread_policy=cpu.thread_policy,
+        isolate_emulator_thread=cpu.isolate_emulator_thread,
+        cell_sharing=spec.placement.cell_sharing,
+        backing=_backing(spec, cells),
+    )
+
+
+def _declared_cells(spec: NumaVMSpec, numa: GuestNuma) -> tuple[EffectiveCell, ...]:
+    in_order = sorted(numa.cells, key=lambda cell: cell.id)
+    return tuple(_declared_cell(spec, numa, cell) for cell in in_order)
+
+
+def _declared_cell(spec: NumaVMSpec, numa: GuestNuma, cell: GuestCell) -> EffectiveCell:
+    own, whole = cell.host_binding, numa.host_binding
+    mode = (own and own.mode) or (whole and whole.mode) or BindingMode.STRICT
+    nodesets = [
+        binding.host_cells for binding in (own, whole) if binding and binding.host_cells is not None
+    ]
+    return EffectiveCell(
+        id=cell.id,
+        vcpus=cell.cpus,
+        memory=cell.memory,
+        page_size=_page_size(cell.hugepages or spec.domain.memory.hugepages),
+        mode=mode,
+        host_cells=_intersection(nodesets),
+    )
+
+
+def _intersection(nodesets: list[CpuSet]) -> CpuSet | None:
+    """Constraints intersect (design: "Who wins"); an empty one is for `validate` to refuse."""
+    if not nodesets:
+        return None
+    result = nodesets[0]
+    for nodeset in nodesets[1:]:
+        result = result & nodeset
+    return result
+
+
+def _whole_guest_cell(spec: NumaVMSpec) -> EffectiveCell:
+    return EffectiveCell(
+        id=0,
+        vcpus=CpuSet(frozenset(range(spec.domain.cpu.vcpus))),
+        memory=spec.domain.memory.guest or Bytes(0),
+        page_size=_page_size(spec.domain.memory.hugepages),
+        mode=BindingMode.PREFERRED,
+        host_cells=None,
+    )
+
+
+def _page_size(hugepages: HugePages | None) -> Bytes:
+    return hugepages.page_size if hugepages else BASE_PAGE
+
+
+def _backing(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> EffectiveBacking:
+    backing = spec.domain.memory.backing
+    huge = any(cell.page_size > BASE_PAGE for cell in cells)
+    needs_memfd = huge or backing.access is MemoryAccess.SHARED
+    default = BackingSource.MEMFD if needs_memfd else BackingSource.ANONYMOUS
+    return EffectiveBacking(
+        source=backing.source or default, access=backing.access, allocation=backing.allocation
+    )

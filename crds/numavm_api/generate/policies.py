@@ -1,0 +1,27 @@
+"""All admission policies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numavm_api.generate.power_policies import HOST_PATHS, TEARDOWN
+from numavm_api.generate.spec_policy import HOST_SPEC, SPEC
+from numavm_api.generate.vain_policy import VAIN_WISHES
+from numavm_api.generate.writer_policies import HOST_STATUS, HOSTS, LEASES, MAIN, VM_STATUS
+
+
+def policies() -> list[dict[str, Any]]:
+    """Return every policy, each followed by its binding."""
+    every = (
+        SPEC,
+        HOST_SPEC,
+        VM_STATUS,
+        MAIN,
+        HOSTS,
+        HOST_STATUS,
+        LEASES,
+        HOST_PATHS,
+        TEARDOWN,
+        VAIN_WISHES,
+    )
+    return [manifest for policy in every for manifest in policy.to_api()]

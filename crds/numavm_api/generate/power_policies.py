@@ -1,0 +1,78 @@
+"""Powers over a host or over other tenants' resources need a permission of their own.
+
+One scheme for all: the verb `use` on a resource of group numavm.io named after the power, cluster-wide, with the VM's
+namespace as the resource's name. Nothing is served there: it exists for the authorizer only. So an administrator grants it to
+a group for all namespaces, or for some by `resourceNames`, and only in a ClusterRole bound by a ClusterRoleBinding: whoever
+has every right within one namespace cannot grant it to themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from numavm_api.base import GROUP
+from numavm_api.generate.policy import CALLERS, Policy, Validation
+from numavm_api.numavm import FINALIZER
+
+
+def _may_use(power: str) -> str:
+    """Return the expression that asks the authorizer for a power in the object's namespace."""
+    return f"authorizer.group('{GROUP}').resource('{power}').name(request.namespace).check('use').allowed()"
+
+
+def _remedy(power: str) -> str:
+    return (
+        f"an administrator grants it by a ClusterRole with apiGroups [{GROUP}], resources [{power}], verbs [use],"
+        " resourceNames [' + request.namespace + '], bound by a ClusterRoleBinding'"
+    )
+
+
+def _host_paths(root: str) -> str:
+    """Return the expression for all paths of the host that a NumaVM names."""
+    boot = f"{root}.?spec.?domain.?firmware.?kernelBoot"
+    volumes = f"{root}.?spec.?volumes.orValue([])"
+    return (
+        f"[{boot}.?kernel.orValue(''), {boot}.?initrd.orValue('')].filter(p, p != '')"
+        f" + {volumes}.map(v, v.?hostDisk.?path.orValue('')).filter(p, p != '')"
+    )
+
+
+HOST_PATHS: Final = Policy(
+    name="numavm-host-paths",
+    description="A new path of the host in a NumaVM needs the permission to use hostpaths.",
+    resources=["numavms"],
+    variables={
+        "old": f"oldObject == null ? [] : {_host_paths('oldObject')}",
+        "new": f"({_host_paths('object')}).filter(p, !(p in variables.old))",
+    },
+    validations=[
+        Validation(
+            f"variables.new.size() == 0 || {_may_use('hostpaths')}",
+            "'spec names host paths ' + variables.new.join(', ') + ', but ' + request.userInfo.username + ' may not use them: "
+            + _remedy("hostpaths"),
+            "Forbidden",
+        ),
+    ],
+)
+
+TEARDOWN: Final = Policy(
+    name="numavm-teardown",
+    description="While a host holds a claim of a NumaVM, only the operator takes its finalizer away.",
+    resources=["numavms"],
+    conditions={
+        "takes-the-finalizer-away": (
+            f"'{FINALIZER}' in oldObject.?metadata.?finalizers.orValue([])"
+            f" && !('{FINALIZER}' in object.metadata.?finalizers.orValue([]))"
+        ),
+    },
+    variables=CALLERS,
+    validations=[
+        Validation(
+            "variables.isOperator || !has(oldObject.status) || !has(oldObject.status.nodeName)"
+            f" || {_may_use('forceddeletions')}",
+            f"'finalizer {FINALIZER} stays while status.nodeName is ' + oldObject.status.nodeName + ': without it the domain there"
+            " is left as an orphan; " + _remedy("forceddeletions"),
+            "Forbidden",
+        ),
+    ],
+)

@@ -1,0 +1,51 @@
+"""Warnings on what is allowed but has no effect: kubectl prints them, and nothing is refused."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from numavm_api.generate.policy import Action, Policy, Validation
+
+_CPU: Final = "object.spec.domain.cpu"
+_NUMA: Final = f"{_CPU}.numa"
+_MEMORY: Final = "object.spec.domain.memory"
+
+
+def _vain(condition: str, message: str) -> Validation:
+    return Validation(f"!({condition})", f"'{message}'")
+
+
+VAIN_WISHES: Final = Policy(
+    name="numavm-vain-wishes",
+    description="Warns of fields that have no effect as the spec stands.",
+    resources=["numavms"],
+    action=Action.WARN,
+    conditions={"spec-changes": "oldObject == null || object.spec != oldObject.spec"},
+    validations=[
+        _vain(
+            f"{_CPU}.threads > 1 && !{_CPU}.dedicatedCpuPlacement",
+            "spec.domain.cpu.threads above 1 is vain: without dedicatedCpuPlacement the threads of a guest core float over threads of any core",
+        ),
+        _vain(
+            f"{_CPU}.threads == 1 && {_CPU}.threadPolicy == 'Require'",
+            "spec.domain.cpu.threadPolicy Require is vain: with threads 1 a guest core has no siblings to keep together",
+        ),
+        _vain(
+            f"object.spec.placement.cellSharing == 'Allow' && (!has({_NUMA}) || {_NUMA}.cells.size() == 1)",
+            "spec.placement.cellSharing Allow is vain: the VM has one guest cell",
+        ),
+        _vain(
+            f"has({_NUMA}) && has({_NUMA}.hostBinding) && has({_NUMA}.hostBinding.mode)"
+            f" && {_NUMA}.cells.all(c, has(c.hostBinding) && has(c.hostBinding.mode))",
+            "spec.domain.cpu.numa.hostBinding.mode is vain: every cell has its own",
+        ),
+        _vain(
+            f"has({_NUMA}) && has({_MEMORY}.hugepages) && {_NUMA}.cells.all(c, has(c.hugepages))",
+            "spec.domain.memory.hugepages is vain: every cell has its own",
+        ),
+        _vain(
+            "has(object.spec.domain.firmware.kernelBoot) && object.spec.domain.devices.disks.exists(d, has(d.bootOrder))",
+            "spec.domain.devices.disks[*].bootOrder is vain: the VM boots spec.domain.firmware.kernelBoot.kernel",
+        ),
+    ],
+)

@@ -1,0 +1,100 @@
+"""The claim: what one VM holds on one host, and the map from guest cells to host cells.
+
+Owns the value that the scheduler decides, `status.placement` carries, the agent admits, the domain's metadata keeps and
+NumaHost reports: one type on the whole way, so that nothing is lost in translation.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from numavm_api.base import StatusModel
+from numavm_api.cpu import MAX_CELLS, MAX_VCPUS, BindingMode
+from numavm_api.cpuset import CpuSet
+from numavm_api.quantity import BASE_PAGE, Bytes, Quantity
+
+
+class CpuPlacement(StrEnum):
+    """Whether vCPUs hold pCPUs or float over shared ones."""
+
+    DEDICATED = "Dedicated"
+    SHARED = "Shared"
+
+
+class PlacedCell(StatusModel):
+    """One guest cell and where it is."""
+
+    id: Annotated[int, Field(ge=0, lt=MAX_CELLS)]
+    """The guest cell."""
+    host_cells: CpuSet
+    """The host cells it is bound to."""
+    mode: BindingMode
+    """How its memory is bound."""
+    memory: Quantity
+    """Boot memory of the cell."""
+    page_size: Quantity = BASE_PAGE
+    """Size of the pages behind it; `4Ki` means no huge pages."""
+    vcpus: CpuSet
+    """The guest's vCPU numbers in this cell."""
+    pcpus: list[CpuSet] = Field(default=[], max_length=MAX_VCPUS)
+    """With dedicated CPUs: the pCPU of each vCPU, in the order of `vcpus`. Empty for shared ones."""
+
+
+class Placement(StatusModel):
+    """What a VM holds on the host `status.nodeName`."""
+
+    id: Annotated[str, Field(max_length=32)]
+    """Names this claim; a new decision has a new id."""
+    epoch: Annotated[int, Field(ge=0)]
+    """The deciding operator's leadership count; older ones lose against newer ones."""
+    request_hash: Annotated[str, Field(max_length=64)]
+    """Digest of those parts of the spec that the decision was made for."""
+    cpu_placement: CpuPlacement
+    """Dedicated or Shared."""
+    summary: Annotated[str, Field(max_length=256)]
+    """For people: guest cell -> host cells, `0->1,1->0`."""
+    cells: list[PlacedCell] = Field(max_length=MAX_CELLS)
+    """Where each guest cell is."""
+    dedicated_cpus: CpuSet = CpuSet()
+    """Every pCPU this claim keeps to itself: those of vCPUs, siblings left empty by Isolate, the emulator's."""
+    emulator_cpus: CpuSet = CpuSet()
+    """The emulator's own pCPU with isolateEmulatorThread; empty: it floats over the shared CPUs of the VM's host cells."""
+    overhead: Quantity
+    """QEMU's own memory, held too."""
+    overhead_cell: Annotated[int, Field(ge=0)]
+    """The host cell the overhead is booked on."""
+
+    @property
+    def host_cells(self) -> CpuSet:
+        """Every host cell the VM touches."""
+        return CpuSet.union_of(cell.host_cells for cell in self.cells)
+
+    def memory_by_host_cell(self) -> dict[tuple[int, Bytes], Bytes]:
+        """Return what is booked per (host cell, page size), overhead included.
+
+        Booking over several host cells (design, "Booking"): Interleave takes an equal share of each, rounded up to whole
+        pages; Strict and Restrictive take the whole on each; Preferred takes it on the first of the nodeset.
+        """
+        booked: dict[tuple[int, Bytes], Bytes] = {(self.overhead_cell, BASE_PAGE): self.overhead}
+        for cell in self.cells:
+            for host_cell, amount in booking_of(cell).items():
+                key = (host_cell, cell.page_size)
+                booked[key] = Bytes(booked.get(key, 0) + amount)
+        return booked
+
+
+def booking_of(cell: PlacedCell) -> dict[int, Bytes]:
+    """Return the bytes a placed cell books on each of its host cells."""
+    host_cells = list(cell.host_cells)
+    match cell.mode:
+        case BindingMode.INTERLEAVE:
+            pages = -(-cell.memory // cell.page_size)
+            share = Bytes(-(-pages // len(host_cells)) * cell.page_size)
+            return dict.fromkeys(host_cells, share)
+        case BindingMode.STRICT | BindingMode.RESTRICTIVE:
+            return dict.fromkeys(host_cells, cell.memory)
+        case BindingMode.PREFERRED:
+            return {host_cells[0]: cell.memory}

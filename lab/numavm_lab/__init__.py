@@ -1,0 +1,1 @@
+"""Real control planes and multi-NUMA hosts on one machine, for trying and for testing."""

@@ -1,0 +1,21 @@
+"""Images that the lab's virtual machines boot, and what the witness guest says once it runs."""
+
+from numavm_lab.guest.report import (
+    GuestCpu,
+    GuestDisk,
+    GuestNic,
+    GuestNode,
+    Report,
+    parse_reports,
+)
+from numavm_lab.guest.witness import witness_images
+
+__all__ = [
+    "GuestCpu",
+    "GuestDisk",
+    "GuestNic",
+    "GuestNode",
+    "Report",
+    "parse_reports",
+    "witness_images",
+]

@@ -1,0 +1,94 @@
+"""What the witness guest says of itself: the lines it prints on its serial console, as typed values. Pure."""
+
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from numavm_api.cpuset import CpuSet
+from numavm_lab.errors import LabError
+
+PREFIX: Final = "NUMAVM-WITNESS "
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class GuestCpu(_Frozen):
+    """An online CPU of the guest; ``siblings`` holds itself."""
+
+    id: int
+    package: int
+    die: int
+    core: int
+    siblings: CpuSet
+
+
+class GuestNode(_Frozen):
+    """A NUMA node that the guest sees; ``cpus`` are its online CPUs."""
+
+    id: int
+    cpus: CpuSet
+    memory_kib: int
+    """What the guest's kernel manages there: less than what the machine has."""
+    distances: tuple[int, ...]
+    hugepages: Mapping[int, int]
+    """Page size in KiB -> number of pages."""
+
+
+class GuestDisk(_Frozen):
+    """A disk; ``node`` is -1 where the guest knows of none."""
+
+    name: str
+    bytes: int
+    node: int
+
+
+class GuestNic(_Frozen):
+    """A network interface; ``node`` is -1 where the guest knows of none."""
+
+    name: str
+    mac: str
+    node: int
+
+
+class Report(_Frozen):
+    """One line of the witness guest."""
+
+    sequence: Annotated[int, Field(ge=1)]
+    uptime_seconds: float
+    uuid: str
+    online_cpus: CpuSet
+    possible_cpus: CpuSet
+    online_nodes: CpuSet
+    cpus: tuple[GuestCpu, ...]
+    nodes: tuple[GuestNode, ...]
+    disks: tuple[GuestDisk, ...]
+    nics: tuple[GuestNic, ...]
+    touched_mib: int
+    """Memory that it has written to on purpose."""
+    command_line: str
+
+
+def parse_reports(console: str) -> list[Report]:
+    """Return the reports in what a serial console has printed, oldest first.
+
+    A last line that is not yet ended by a newline is left out: the guest is still printing it.
+
+    Raises:
+        LabError: A whole line bears the prefix and is no report.
+    """
+    whole = console.rpartition("\n")[0]
+    lines = (line.rstrip("\r") for line in whole.split("\n"))
+    return [_parse(line.partition(PREFIX)[2]) for line in lines if PREFIX in line]
+
+
+def _parse(text: str) -> Report:
+    try:
+        return Report.model_validate_json(text)
+    except ValidationError as error:
+        raise LabError(f"the witness guest printed no report: {text!r}: {error}") from error

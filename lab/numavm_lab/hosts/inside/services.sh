@@ -1,0 +1,37 @@
+#!/bin/sh
+# Starts libvirt in a lab host and says when it answers.
+set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+read -r state </run/lab/state
+[ "$state" = setup ] || exit 1 # the set-up has failed and said so
+
+say() { # STATE: whole or not at all, for the reader outside
+	echo "$1" >/run/lab/state.new
+	mv /run/lab/state.new /run/lab/state
+}
+
+start() {
+	LIBVIRT_LOG_OUTPUTS=3:file:/run/lab/log/virtlogd.log virtlogd -d
+	LIBVIRT_LOG_OUTPUTS=3:file:/run/lab/log/libvirtd.log libvirtd -d
+}
+
+# The first call makes libvirtd ask QEMU what it can, which takes it seconds unless it knows from an earlier boot.
+# A QEMU that never answers is not unheard of on emulated CPUs, so the call is given up and made again.
+answers() {
+	timeout 90 virsh -c qemu:///system capabilities >/run/lab/capabilities.xml 2>/run/lab/log/virsh.log
+}
+
+say libvirt
+start
+if ! answers; then
+	ps -eo pid,ppid,stat,wchan:24,etimes,args >/run/lab/log/libvirt-stuck.log
+	kill -9 "$(cat /run/libvirtd.pid)"
+	start
+	if ! answers; then
+		say "failed: libvirt does not answer: $(tr '\n' ' ' </run/lab/log/virsh.log)"
+		exit 1
+	fi
+fi
+mkdir -p /run/lab/probed
+cp /var/cache/libvirt/qemu/capabilities/*.xml /run/lab/probed/
+say ready

@@ -1,0 +1,1 @@
+"""The node agent: runs on every host and owns its libvirt domains."""

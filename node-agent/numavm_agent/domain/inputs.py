@@ -1,0 +1,121 @@
+"""What every configurator reads: VM, claim and host, checked against each other once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from numavm_agent.domain.model import Accelerator, CannotRender, HostFacts, VmToRender
+from numavm_agent.domain.names import domain_name, serial_log_path
+from numavm_agent.domain.pins import Pins, starting_pins
+from numavm_api.cpu import BindingMode
+from numavm_api.effective import EffectiveCell, EffectiveVM
+from numavm_api.numavm import NumaVMSpec
+from numavm_api.placement import CpuPlacement, PlacedCell, Placement
+
+IOMMU_ABOVE_VCPUS: Final = 255
+"""xAPIC ids have 8 bits; more vCPUs need interrupt remapping in extended interrupt mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderInput:
+    """The input of every configurator."""
+
+    vm: VmToRender
+    placement: Placement
+    host: HostFacts
+    pins: Pins
+    """Affinities at start."""
+
+    @classmethod
+    def of(cls, vm: VmToRender, placement: Placement, host: HostFacts) -> RenderInput:
+        """Return the input after checking that claim, spec and host fit each other.
+
+        Raises:
+            CannotRender: they do not.
+        """
+        _refuse_foreign_claim(vm.effective, placement)
+        _refuse_mixed_restrictive(placement)
+        _refuse_too_many_emulated_vcpus(vm.effective, host)
+        pins = starting_pins(placement, host.pools, host.cells, host.held)
+        return cls(vm=vm, placement=placement, host=host, pins=pins)
+
+    @property
+    def spec(self) -> NumaVMSpec:
+        """The spec."""
+        return self.vm.spec
+
+    @property
+    def effective(self) -> EffectiveVM:
+        """The spec with its defaults."""
+        return self.vm.effective
+
+    @property
+    def cells(self) -> tuple[tuple[EffectiveCell, PlacedCell], ...]:
+        """Each guest cell as wanted and as placed, in the order of ids."""
+        placed = {cell.id: cell for cell in self.placement.cells}
+        return tuple((cell, placed[cell.id]) for cell in self.effective.cells)
+
+    @property
+    def name(self) -> str:
+        """The domain's name."""
+        return domain_name(self.vm.namespace, self.vm.name, self.vm.uid)
+
+    @property
+    def serial_log(self) -> str:
+        """Where the serial console is logged."""
+        return serial_log_path(self.host.log_directory, self.name)
+
+    @property
+    def is_q35(self) -> bool:
+        """Whether the machine has PCI Express."""
+        return "q35" in self.host.machine
+
+    @property
+    def needs_iommu(self) -> bool:
+        """Whether the guest has more vCPUs than interrupts can name without an IOMMU."""
+        return self.effective.vcpus > IOMMU_ABOVE_VCPUS
+
+
+def _refuse_foreign_claim(vm: EffectiveVM, placement: Placement) -> None:
+    wanted = {cell.id: (str(cell.vcpus), int(cell.memory)) for cell in vm.cells}
+    placed = {cell.id: (str(cell.vcpus), int(cell.memory)) for cell in placement.cells}
+    if wanted != placed:
+        raise CannotRender(
+            f"placement.cells was made for another spec: {{cell: (vcpus, bytes)}} is {placed}, "
+            f"the spec wants {wanted}"
+        )
+    dedicated = placement.cpu_placement is CpuPlacement.DEDICATED
+    if dedicated != vm.dedicated:
+        raise CannotRender(
+            f"placement.cpuPlacement is {placement.cpu_placement}, "
+            f"but spec.domain.cpu.dedicatedCpuPlacement is {vm.dedicated}"
+        )
+    for cell in placement.cells:
+        expected = len(cell.vcpus) if dedicated else 0
+        if len(cell.pcpus) != expected or not all(cell.pcpus):
+            raise CannotRender(
+                f"placement.cells[{cell.id}].pcpus names {len(cell.pcpus)} cpusets, "
+                f"but {expected} belong there"
+            )
+        if not cell.host_cells:
+            raise CannotRender(f"placement.cells[{cell.id}].hostCells is empty")
+
+
+def _refuse_too_many_emulated_vcpus(vm: EffectiveVM, host: HostFacts) -> None:
+    """QEMU 7.2: "current -smp configuration requires kernel irqchip and X2APIC API support"."""
+    if host.accelerator is Accelerator.TCG and vm.vcpus > IOMMU_ABOVE_VCPUS:
+        raise CannotRender(
+            f"spec.domain.cpu: {vm.vcpus} vCPUs, but TCG emulates at most {IOMMU_ABOVE_VCPUS}: "
+            "use fewer, or a host with KVM"
+        )
+
+
+def _refuse_mixed_restrictive(placement: Placement) -> None:
+    """With one restrictive memnode, libvirt 9.0 wants all of them and the domain restrictive."""
+    modes = {cell.mode for cell in placement.cells}
+    if BindingMode.RESTRICTIVE in modes and len(modes) > 1:
+        found = ", ".join(sorted(modes))
+        raise CannotRender(
+            f"placement.cells are bound {found}: libvirt takes Restrictive for all or for none"
+        )

@@ -1,0 +1,119 @@
+"""Which host CPUs each thread of a domain may run on: at its start, and afterwards.
+
+Owns the rule for floating threads (shared vCPUs, emulator threads). Pure; called again whenever
+pools change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from numavm_agent.domain.model import CannotRender
+from numavm_api.cpuset import CpuSet
+from numavm_api.numahost import EffectivePools
+from numavm_api.placement import CpuPlacement, PlacedCell, Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """Affinity of a domain's threads."""
+
+    vcpus: Mapping[int, CpuSet]
+    """vCPU number -> host CPUs its thread may run on."""
+    emulator: CpuSet
+    """Host CPUs for every other thread of the emulator."""
+
+
+def settled_pins(
+    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], held: CpuSet
+) -> Pins:
+    """Return the affinities that hold once a domain has started.
+
+    Args:
+        placement: The claim.
+        pools: The host's CPU pools as of now.
+        cells: Online CPUs of each host cell.
+        held: CPUs that claims on the host keep to themselves; this one's own may be among them.
+
+    Raises:
+        CannotRender: a claimed CPU is not there, or no CPU is left for threads that float.
+    """
+    _refuse_missing_cpus(placement, cells)
+    vcpus: dict[int, CpuSet] = {}
+    for cell in placement.cells:
+        vcpus |= _vcpu_pins(cell, placement, pools, cells)
+    return Pins(
+        vcpus=dict(sorted(vcpus.items())), emulator=_emulator_pin(placement, pools, cells, held)
+    )
+
+
+def starting_pins(
+    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], held: CpuSet
+) -> Pins:
+    """Return the affinities at start: the emulator may run on every host cell of the VM.
+
+    Immediate allocation runs its threads on the CPUs of each bound host cell, and QEMU does not
+    start where the emulator may use none of them ("Setting CPU affinity failed", measured). The
+    VM's own CPUs and those it may float over are enough; CPUs of other VMs are left alone. Only
+    where a host cell has neither, all its CPUs are taken for that moment.
+
+    Raises:
+        CannotRender: as `settled_pins`.
+    """
+    settled = settled_pins(placement, pools, cells, held)
+    own = settled.emulator | placement.dedicated_cpus | CpuSet.union_of(settled.vcpus.values())
+    floating = own | ((pools.shared | pools.housekeeping) & cpus_of(placement.host_cells, cells))
+    wide = floating
+    for cell in placement.host_cells:
+        if floating.isdisjoint(cells[cell]):
+            wide = wide | cells[cell]
+    return Pins(vcpus=settled.vcpus, emulator=wide)
+
+
+def cpus_of(host_cells: CpuSet, cells: Mapping[int, CpuSet]) -> CpuSet:
+    """Return the online CPUs of some host cells; cells the host does not have count as empty."""
+    return CpuSet.union_of(cells.get(cell, CpuSet()) for cell in host_cells)
+
+
+def _vcpu_pins(
+    cell: PlacedCell, placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet]
+) -> dict[int, CpuSet]:
+    if placement.cpu_placement is CpuPlacement.DEDICATED:
+        return dict(zip(cell.vcpus, cell.pcpus, strict=True))
+    shared = (pools.shared - placement.dedicated_cpus) & cpus_of(cell.host_cells, cells)
+    if cell.vcpus and not shared:
+        raise CannotRender(
+            f"placement.cells[{cell.id}]: no shared CPU is left on host cells {cell.host_cells} "
+            f"for vCPUs {cell.vcpus} (shared CPUs of the host: {str(pools.shared) or 'none'})"
+        )
+    return dict.fromkeys(cell.vcpus, shared)
+
+
+def _emulator_pin(
+    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], held: CpuSet
+) -> CpuSet:
+    """Own pCPU; else, of the VM's host cells: shared ones, housekeeping, or what nobody holds."""
+    if placement.emulator_cpus:
+        return placement.emulator_cpus
+    here = cpus_of(placement.host_cells, cells)
+    nobodys = here - held - pools.foreign
+    for candidates in (pools.shared & here, pools.housekeeping & here, nobodys):
+        free = candidates - placement.dedicated_cpus
+        if free:
+            return free
+    raise CannotRender(
+        f"placement.hostCells {placement.host_cells}: no CPU is left for the emulator's threads; "
+        "name some of these cells in the NumaHost's spec.reservedCpus or spec.sharedCpus"
+    )
+
+
+def _refuse_missing_cpus(placement: Placement, cells: Mapping[int, CpuSet]) -> None:
+    unknown = CpuSet(frozenset(cell for cell in placement.host_cells if cell not in cells))
+    if unknown:
+        known = CpuSet(frozenset(cells))
+        raise CannotRender(f"placement.cells: the host has no host cell {unknown}, only {known}")
+    online = CpuSet.union_of(cells.values())
+    gone = (placement.dedicated_cpus | placement.emulator_cpus) - online
+    if gone:
+        raise CannotRender(f"placement.dedicatedCpus: CPUs {gone} are not online on this host")

@@ -1,0 +1,1 @@
+"""The host's kernel and files behind the port `HostReader`."""

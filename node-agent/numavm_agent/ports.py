@@ -1,0 +1,297 @@
+"""What the agent needs of the world outside, as Protocols: hypervisor, API server, host, clock.
+
+Owns the boundary: everything above reads only these names; libvirt, the kubernetes client and the kernel's files are
+reached only by their adapters (`libvirt/`, `kube/`, `host/`). Contract tests run the same suite on every
+implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from numavm_agent.topology.capabilities import EmulatorCapabilities
+from numavm_agent.topology.kvm import KvmProbe
+from numavm_agent.topology.readings import HostTopology
+from numavm_agent.verify.parsers import MemoryMapping, ThreadState
+from numavm_api.cpuset import CpuSet
+from numavm_api.numahost import NumaHostSpec, NumaHostStatus
+from numavm_api.numavm import NumaVMSpec
+from numavm_api.quantity import Bytes
+from numavm_api.vm_status import NumaVMStatus, ShutoffReason
+
+
+class LibvirtState(StrEnum):
+    """virDomainState, as far as it matters, and the moment before a domain has one."""
+
+    STARTING = "Starting"
+    """libvirt is still making it (VIR_DOMAIN_PAUSED_STARTING_UP, or active without a state)."""
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    SHUTDOWN = "Shutdown"
+    SHUTOFF = "Shutoff"
+    """Active no more; libvirt is still tidying up."""
+    CRASHED = "Crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSeen:
+    """A domain that libvirt lists as active."""
+
+    uuid: str
+    name: str
+    run_id: int
+    """libvirt's id of this run: another one is another QEMU process."""
+    state: LibvirtState
+
+
+@dataclass(frozen=True, slots=True)
+class DomainEnd:
+    """libvirt's word that a domain ended, and why."""
+
+    uuid: str
+    reason: ShutoffReason
+
+
+class Hypervisor(Protocol):
+    """The libvirt calls that the agent uses.
+
+    Each may raise `HypervisorUnavailable`; those on a domain also `DomainMissing` and `OperationBusy`.
+    """
+
+    def libvirt_version(self) -> str:
+        """Return libvirtd's version, `9.0.0`; quick."""
+        ...
+
+    def qemu_version(self) -> str:
+        """Return QEMU's version, `7.2.22`; the first call takes seconds."""
+        ...
+
+    def capabilities(self) -> EmulatorCapabilities:
+        """Return what QEMU for x86-64 can do here.
+
+        Raises:
+            TopologyError: libvirt knows no such QEMU.
+        """
+        ...
+
+    def list_domains(self) -> tuple[DomainSeen, ...]:
+        """Return every active domain, NumaVM's and others'."""
+        ...
+
+    def domain_xml(self, uuid: str) -> str:
+        """Return the live XML of a domain."""
+        ...
+
+    def create(self, xml: str) -> None:
+        """Start a transient domain; returns when its guest runs.
+
+        Raises:
+            DomainExists: a domain of that UUID or name is there.
+            StartFault: it could not start; nothing of it is left.
+        """
+        ...
+
+    def shutdown(self, uuid: str) -> None:
+        """Ask the guest by ACPI to shut down; returns at once."""
+        ...
+
+    def destroy(self, uuid: str) -> None:
+        """Cut a domain's power; returns when its process is gone."""
+        ...
+
+    def set_metadata(self, uuid: str, xml: str) -> None:
+        """Replace NumaVM's metadata element of a domain."""
+        ...
+
+    def pin_vcpu(self, uuid: str, vcpu: int, cpus: CpuSet) -> None:
+        """Set the affinity of a vCPU's thread, now."""
+        ...
+
+    def pin_emulator(self, uuid: str, cpus: CpuSet) -> None:
+        """Set the affinity of all threads that are neither vCPUs nor I/O threads, now."""
+        ...
+
+    def take_ends(self) -> tuple[DomainEnd, ...]:
+        """Return the ends that events told of since the last call, oldest first."""
+        ...
+
+    def on_change(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from any thread, whenever a domain or the connection changes."""
+        ...
+
+    def close(self) -> None:
+        """Let go of libvirtd."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class VmObject:
+    """A NumaVM as the API server has it."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    resource_version: str
+    deleting: bool
+    spec: NumaVMSpec
+    status: NumaVMStatus
+    raw_status: Mapping[str, Any]
+    """`status` as it stands there, with fields this version does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableVm:
+    """A NumaVM whose spec or status this version cannot read: left alone, and said so."""
+
+    namespace: str
+    name: str
+    uid: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostObject:
+    """The NumaHost as the API server has it."""
+
+    uid: str
+    generation: int
+    resource_version: str
+    spec: NumaHostSpec
+    status: NumaHostStatus
+    raw_status: Mapping[str, Any]
+
+
+class EventType(StrEnum):
+    """Kubernetes' two types of events."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Regarding:
+    """The object an event is about."""
+
+    kind: str
+    namespace: str
+    """Empty for a NumaHost."""
+    name: str
+    uid: str
+
+
+class Api(Protocol):
+    """The API server, as far as this node's agent uses it. Each call may raise `ApiUnavailable` or `ApiDenied`."""
+
+    def list_vms(self) -> tuple[VmObject | UnreadableVm, ...]:
+        """Return every NumaVM whose `status.nodeName` is this node, by the server's own word."""
+        ...
+
+    def get_vm(self, namespace: str, name: str) -> VmObject | UnreadableVm | None:
+        """Return a NumaVM wherever it is placed; None: the server knows none of that name."""
+        ...
+
+    def apply_vm_status(self, vm: VmObject, status: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Apply the agent's whole part of a NumaVM's status, and return the whole status that the server then has.
+
+        Raises:
+            ApiConflict: the VM is no longer this node's, or another VM has its name.
+        """
+        ...
+
+    def get_host(self) -> HostObject:
+        """Return this node's NumaHost; create it where there is none."""
+        ...
+
+    def apply_host_status(self, status: Mapping[str, Any]) -> HostObject:
+        """Apply the whole status of this node's NumaHost, and return what the server then has."""
+        ...
+
+    def renew_lease(self, host_resource_version: str) -> None:
+        """Say that this node's agent lives, and which NumaHost version it has just found true."""
+        ...
+
+    def post_event(
+        self, regarding: Regarding, kind: EventType, reason: str, action: str, note: str
+    ) -> None:
+        """Tell people; returns at once, and drops the event where the server does not take it."""
+        ...
+
+
+class HostReader(Protocol):
+    """What the kernel and the host's files say."""
+
+    def boot_id(self) -> str:
+        """Return the kernel's boot id."""
+        ...
+
+    def topology(self) -> HostTopology:
+        """Return CPUs, memory, huge pages and PCI devices as they are now."""
+        ...
+
+    def probe_kvm(self, emulator: str) -> KvmProbe:
+        """Run guest code under KVM and tell whether it really ran; takes seconds."""
+        ...
+
+    def kubelet_runs(self) -> bool:
+        """Tell whether a kubelet hands out CPUs of this host."""
+        ...
+
+    def qemu_pid(self, name: str, uuid: str) -> int | None:
+        """Return the process of a domain; None: there is none."""
+        ...
+
+    def started_at(self, pid: int) -> float:
+        """Return when a process started, in seconds since the epoch.
+
+        Raises:
+            ProcessLookupError: it has ended.
+        """
+        ...
+
+    def threads(self, pid: int) -> tuple[ThreadState, ...]:
+        """Return name and affinity of each thread of a process.
+
+        Raises:
+            ProcessLookupError: it has ended.
+        """
+        ...
+
+    def mappings(self, pid: int) -> tuple[MemoryMapping, ...]:
+        """Return a process's numa_maps; walks its page tables, seconds on a terabyte.
+
+        Raises:
+            ProcessLookupError: it has ended.
+        """
+        ...
+
+    def own_memory(self, pid: int) -> dict[int, Bytes] | None:
+        """Return a process's memory that cannot be given back, per host cell, cheaply; None: the kernel does not say.
+
+        Raises:
+            ProcessLookupError: it has ended.
+        """
+        ...
+
+    def last_log_line(self, name: str) -> str | None:
+        """Return the last line libvirt wrote into a domain's log; None: there is none."""
+        ...
+
+    def check_file(self, path: str) -> str | None:
+        """Return why a file cannot be used without following a symbolic link; None: it can."""
+        ...
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        ...
+
+    def boottime(self) -> float:
+        """Return seconds since the host booted; no one can set it, and no domain outlives it."""
+        ...

@@ -1,0 +1,354 @@
+"""Whether a claim may be run here, now: the agent's own check, against what it has admitted and what the kernel shows.
+
+Pure. The scheduler's word is not enough: a former leader may have spoken, and others take CPUs and pages without
+asking. A refusal names the claim's part, what it wants, and what is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from numavm_agent.domain.model import Accelerator
+from numavm_api.conditions import ClaimRefusalReason as Why
+from numavm_api.cpuset import CpuSet
+from numavm_api.effective import EffectiveVM, effective
+from numavm_api.numahost import EffectivePools, HeldClaim, HostCell
+from numavm_api.numavm import DomainType, NumaVMSpec
+from numavm_api.placement import CpuPlacement, Placement
+from numavm_api.quantity import BASE_PAGE, Bytes, format_bytes
+from numavm_api.request_hash import request_hash
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A claim that wants to run here."""
+
+    spec: NumaVMSpec
+    placement: Placement
+    admitted_before: bool
+    """This host has run exactly this claim already."""
+    path_problems: tuple[str, ...] = ()
+    """Why host paths of the spec cannot be used here."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """The host as the kernel, libvirt and the agent's own admissions show it now."""
+
+    cells: Sequence[HostCell]
+    pools: EffectivePools
+    """Less what others took."""
+    held: Sequence[HeldClaim]
+    """Every admitted claim but the one to be judged: of running domains, orphans included, and of starts under way."""
+    starting: Sequence[Placement]
+    """Those of `held` whose start is under way: their pages may be taken or not."""
+    highest_epoch: int
+    """The newest operator epoch this host has seen."""
+    kvm: bool
+    emulation_allowed: bool
+    max_vcpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The claim may run."""
+
+    accelerator: Accelerator
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The claim may not run here."""
+
+    reason: Why
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """Nothing can be said before the starts under way are done."""
+
+    message: str
+
+
+Verdict = Admitted | Refused | NotYet
+
+
+def admit(request: ClaimRequest, host: HostState) -> Verdict:
+    """Return whether the claim may run on this host now; the first rule that it breaks speaks."""
+    for rule in _RULES:
+        for refusal in rule(request, host):
+            return refusal
+    accelerator = _accelerator(request.spec.domain.type, host)
+    return Admitted(accelerator) if isinstance(accelerator, Accelerator) else accelerator
+
+
+def _epoch(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    epoch = request.placement.epoch
+    if not request.admitted_before and epoch < host.highest_epoch:
+        yield Refused(
+            Why.STALE_EPOCH,
+            f"placement.epoch is {epoch}, but this host has seen a claim of epoch {host.highest_epoch}: "
+            "an operator that no longer leads decided it",
+        )
+
+
+def _spec_unchanged(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
+    wanted = request_hash(request.spec)
+    if request.placement.request_hash != wanted:
+        yield Refused(
+            Why.SPEC_CHANGED,
+            f"placement.requestHash is {request.placement.request_hash}, but the spec's is {wanted} now: "
+            "the claim was made for another spec",
+        )
+    vm = effective(request.spec)
+    for field, claimed, asked in _shape(request.placement, vm):
+        if claimed != asked:
+            yield Refused(Why.SPEC_CHANGED, f"{field} is {claimed}, but the spec says {asked}")
+
+
+def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, str]]:
+    """Yield (field, what the claim says, what the spec says) for all that must be the same in both."""
+    kind = CpuPlacement.DEDICATED if vm.dedicated else CpuPlacement.SHARED
+    yield "placement.cpuPlacement", str(placement.cpu_placement), str(kind)
+    claimed = {cell.id: cell for cell in placement.cells}
+    yield "placement.cells[].id", str(sorted(claimed)), str([cell.id for cell in vm.cells])
+    for cell in vm.cells:
+        placed = claimed.get(cell.id)
+        if placed is None:
+            continue
+        where = f"placement.cells[{cell.id}]"
+        yield f"{where}.vcpus", str(placed.vcpus), str(cell.vcpus)
+        yield f"{where}.memory", format_bytes(placed.memory), format_bytes(cell.memory)
+        yield f"{where}.pageSize", format_bytes(placed.page_size), format_bytes(cell.page_size)
+        pcpus = len(cell.vcpus) if vm.dedicated else 0
+        yield f"number of {where}.pcpus", str(len(placed.pcpus)), str(pcpus)
+
+
+def _cells_known(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    known = CpuSet(frozenset(cell.id for cell in host.cells))
+    for cell in request.placement.cells:
+        unknown = cell.host_cells - known
+        if unknown or not cell.host_cells:
+            yield Refused(
+                Why.UNKNOWN_CELL,
+                f"placement.cells[{cell.id}].hostCells is '{cell.host_cells}', but this host has the cells {known}",
+            )
+
+
+def _paths(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
+    for problem in request.path_problems:
+        yield Refused(Why.NOT_PERMITTED, problem)
+
+
+def _vcpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    vcpus = request.spec.domain.cpu.vcpus
+    if vcpus > host.max_vcpus:
+        yield Refused(
+            Why.UNSUPPORTED,
+            f"spec.domain.cpu has {vcpus} vCPUs, but QEMU here takes at most {host.max_vcpus}",
+        )
+
+
+def _dedicated_cpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    placement = request.placement
+    yield from _own_cpus_sound(placement)
+    for claim in host.held:
+        both = placement.dedicated_cpus & claim.placement.dedicated_cpus
+        if both:
+            yield Refused(
+                Why.CPU_TAKEN,
+                f"placement.dedicatedCpus is {placement.dedicated_cpus}, but CPU {both} is held by "
+                f"{claim.namespace}/{claim.name} (claim {claim.placement.id})",
+            )
+    foreign = placement.dedicated_cpus & host.pools.foreign
+    if foreign:
+        yield Refused(
+            Why.CPU_TAKEN,
+            f"placement.dedicatedCpus is {placement.dedicated_cpus}, but CPU {foreign} is held by a domain "
+            "that NumaVM did not start",
+        )
+    outside = placement.dedicated_cpus - host.pools.dedicated
+    if outside:
+        yield Refused(
+            Why.CPU_NOT_IN_POOL,
+            f"placement.dedicatedCpus is {placement.dedicated_cpus}, but CPU {outside} is not in this host's "
+            f"dedicated pool '{host.pools.dedicated}'",
+        )
+    yield from _cpus_in_their_cells(placement, host)
+
+
+def _own_cpus_sound(placement: Placement) -> Iterator[Refused]:
+    """A claim gives each of its CPUs once, and holds what it gives."""
+    given = [*(pcpus for cell in placement.cells for pcpus in cell.pcpus), placement.emulator_cpus]
+    seen = CpuSet()
+    for cpus in given:
+        twice = cpus & seen
+        if twice:
+            yield Refused(Why.CPU_TAKEN, f"placement gives CPU {twice} to two threads")
+        seen = seen | cpus
+    missing = seen - placement.dedicated_cpus
+    if missing:
+        yield Refused(
+            Why.CPU_NOT_IN_POOL,
+            f"placement gives CPU {missing}, but dedicatedCpus '{placement.dedicated_cpus}' does not hold it",
+        )
+
+
+def _cpus_in_their_cells(placement: Placement, host: HostState) -> Iterator[Refused]:
+    cpus_of = _cpus_by_cell(host.cells)
+    for cell in placement.cells:
+        there = CpuSet.union_of(cpus_of[host_cell] for host_cell in cell.host_cells)
+        elsewhere = CpuSet.union_of(cell.pcpus) - there
+        if elsewhere:
+            yield Refused(
+                Why.CPU_NOT_IN_POOL,
+                f"placement.cells[{cell.id}].pcpus has CPU {elsewhere}, but host cells {cell.host_cells} have "
+                f"the CPUs '{there}'",
+            )
+
+
+def _shared_cpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    placement = request.placement
+    cpus_of = _cpus_by_cell(host.cells)
+    shared = host.pools.shared - placement.dedicated_cpus
+    for cell in placement.cells:
+        here = CpuSet.union_of(cpus_of[host_cell] for host_cell in cell.host_cells)
+        floats = placement.cpu_placement is CpuPlacement.SHARED and len(cell.vcpus) > 0
+        if floats and shared.isdisjoint(here):
+            yield Refused(
+                Why.CPU_NOT_IN_POOL,
+                f"placement.cells[{cell.id}]: no shared CPU is left on host cells {cell.host_cells} "
+                f"(CPUs '{here}') for vCPUs {cell.vcpus}; this host's shared CPUs are '{shared}'",
+            )
+
+
+def _vms_left_afloat(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    """Taking these CPUs must leave something to float over for the shared VMs that are here."""
+    if not host.pools.shared_follows_dedicated:
+        return
+    shared = host.pools.shared - request.placement.dedicated_cpus
+    cpus_of = _cpus_by_cell(host.cells)
+    for claim in host.held:
+        if claim.placement.cpu_placement is not CpuPlacement.SHARED:
+            continue
+        for cell in claim.placement.cells:
+            here = CpuSet.union_of(cpus_of.get(one, CpuSet()) for one in cell.host_cells)
+            if cell.vcpus and shared.isdisjoint(here) and not host.pools.shared.isdisjoint(here):
+                yield Refused(
+                    Why.CPU_TAKEN,
+                    f"placement.dedicatedCpus {request.placement.dedicated_cpus} would take the last shared CPU of "
+                    f"host cells {cell.host_cells} from {claim.namespace}/{claim.name}",
+                )
+
+
+def _memory(request: ClaimRequest, host: HostState) -> Iterator[Refused | NotYet]:
+    cells = {cell.id: cell for cell in host.cells}
+    booked = request.placement.memory_by_host_cell()
+    for (host_cell, page_size), wanted in sorted(booked.items()):
+        cell = cells.get(host_cell)
+        if cell is None:
+            yield Refused(
+                Why.UNKNOWN_CELL, f"placement books memory on host cell {host_cell}, not there"
+            )
+        elif page_size == BASE_PAGE:
+            yield from _base_pages(cell, wanted, host)
+        else:
+            yield from _huge_pages(cell, page_size, wanted, host)
+
+
+def _base_pages(cell: HostCell, wanted: Bytes, host: HostState) -> Iterator[Refused]:
+    held = _booked(cell.id, BASE_PAGE, (claim.placement for claim in host.held))
+    room = cell.memory.allocatable - held
+    if wanted > room:
+        yield Refused(
+            Why.MEMORY_TAKEN,
+            f"placement wants {format_bytes(wanted)} of host cell {cell.id}, but of its "
+            f"{format_bytes(cell.memory.allocatable)} for VMs {format_bytes(held)} is held",
+        )
+
+
+def _huge_pages(
+    cell: HostCell, page_size: Bytes, wanted: Bytes, host: HostState
+) -> Iterator[Refused | NotYet]:
+    pool = next((pool for pool in cell.hugepages if pool.page_size == page_size), None)
+    pages = -(-wanted // page_size)
+    size = format_bytes(page_size)
+    if pool is None:
+        yield Refused(
+            Why.HUGE_PAGES_TAKEN,
+            f"placement wants {pages} pages of {size} on host cell {cell.id}, which has no pages of that size",
+        )
+        return
+    held = _booked(cell.id, page_size, (claim.placement for claim in host.held)) // page_size
+    if pages > pool.allocatable - held:
+        yield Refused(
+            Why.HUGE_PAGES_TAKEN,
+            f"placement wants {pages} pages of {size} on host cell {cell.id}, but of its {pool.allocatable} for VMs "
+            f"{held} are held",
+        )
+        return
+    pending = _booked(cell.id, page_size, host.starting) // page_size
+    if pages > pool.free and not pending:
+        yield Refused(
+            Why.HUGE_PAGES_TAKEN,
+            f"placement wants {pages} pages of {size} on host cell {cell.id}, but the kernel shows {pool.free} free "
+            f"of {pool.total}",
+        )
+    elif pages > pool.free - pending:
+        yield NotYet(
+            f"{pages} pages of {size} wanted on host cell {cell.id}, {pool.free} free, and starts under way may "
+            f"take {pending} of them"
+        )
+
+
+def _booked(
+    host_cell: int, page_size: Bytes, placements: Iterator[Placement] | Sequence[Placement]
+) -> Bytes:
+    key = (host_cell, page_size)
+    return Bytes(sum(placement.memory_by_host_cell().get(key, 0) for placement in placements))
+
+
+def _cpus_by_cell(cells: Sequence[HostCell]) -> Mapping[int, CpuSet]:
+    return {cell.id: CpuSet(frozenset(cpu.id for cpu in cell.cpus)) for cell in cells}
+
+
+def _accelerator(wanted: DomainType, host: HostState) -> Accelerator | Refused:
+    match wanted:
+        case DomainType.KVM | DomainType.AUTO if host.kvm:
+            return Accelerator.KVM
+        case DomainType.TCG | DomainType.AUTO if host.emulation_allowed:
+            return Accelerator.TCG
+        case DomainType.KVM:
+            return Refused(
+                Why.UNSUPPORTED, "spec.domain.type is KVM, but no guest runs under KVM on this host"
+            )
+        case DomainType.TCG:
+            return Refused(
+                Why.UNSUPPORTED,
+                "spec.domain.type is TCG, but the NumaHost's spec.allowEmulation is false",
+            )
+        case _:
+            return Refused(
+                Why.UNSUPPORTED,
+                "spec.domain.type is Auto, but no guest runs under KVM on this host and the NumaHost's "
+                "spec.allowEmulation is false",
+            )
+
+
+_Rule = Callable[[ClaimRequest, HostState], Iterator[Refused | NotYet]]
+
+_RULES: Final[Sequence[_Rule]] = (
+    _epoch,
+    _spec_unchanged,
+    _cells_known,
+    _vcpus,
+    _paths,
+    _dedicated_cpus,
+    _shared_cpus,
+    _vms_left_afloat,
+    _memory,
+)
+"""In the order in which a person would want to hear of them."""

@@ -1,0 +1,155 @@
+"""What is done to a domain, step by step: start, settle, stop. Each may be cut off at any point and done again.
+
+Requests to libvirt return before anything has happened, or fail half-way; so nothing here is remembered as done. The
+loop looks again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from numavm_agent.domain.metadata import DomainRecord, metadata_xml
+from numavm_agent.domain.pins import Pins
+from numavm_agent.errors import DomainMissing
+from numavm_agent.ports import Clock, HostReader, Hypervisor
+from numavm_agent.reconcile.operations import StopCause, stop_operation
+from numavm_agent.reconcile.transitions import timestamp
+from numavm_agent.verify.judge import Verdict, verify
+from numavm_agent.verify.parsers import MemoryMapping, ThreadState
+from numavm_api.effective import EffectiveVM
+from numavm_api.killpoints import KillPoint, KillSwitch
+from numavm_api.placement import Placement
+from numavm_api.quantity import Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A domain whose threads were put where they belong, and what the kernel then said."""
+
+    run_id: int
+    pins: Pins
+    verdict: Verdict
+    mappings: tuple[MemoryMapping, ...]
+    own_memory: dict[int, Bytes] | None
+    """Per host cell, by its cgroup, when the pages were read; None: the kernel does not say."""
+    settled_at: float
+    """When, in seconds since boot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """A running domain, and where its threads must be."""
+
+    uuid: str
+    name: str
+    run_id: int
+    placement: Placement
+    vm: EffectiveVM
+    pins: Pins
+    known: Settled | None = None
+    """Its pages as they were read before, where they need not be read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A request to stop was made; whether the domain is gone, the loop will see."""
+
+    metadata_changed: bool
+
+
+JobOutcome = Settled | Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """The jobs, with what they need."""
+
+    hypervisor: Hypervisor
+    reader: HostReader
+    clock: Clock
+    kill: KillSwitch
+
+    def start(self, xml: str, settling: Settling) -> Settled:
+        """Create a domain, then settle it.
+
+        Raises:
+            StartFault, DomainExists, HypervisorUnavailable: libvirt's word.
+            DomainMissing: it ended at once.
+        """
+        self.kill.reach(KillPoint.BEFORE_DEFINE)
+        self.hypervisor.create(xml)
+        self.kill.reach(KillPoint.AFTER_CREATE)
+        run_id = self._run_of(settling.uuid)
+        return self.settle(replace(settling, run_id=run_id))
+
+    def settle(self, settling: Settling) -> Settled:
+        """Put every thread where it belongs, then read what the kernel says of threads and pages.
+
+        The emulator started wide: immediate allocation fails where it may not run on each host cell it takes memory
+        from.
+
+        Raises:
+            DomainMissing: it has ended.
+        """
+        self.kill.reach(KillPoint.BEFORE_VERIFY)
+        pid = self.reader.qemu_pid(settling.name, settling.uuid)
+        if pid is None:
+            raise DomainMissing(f"domain {settling.name} has no process")
+        try:
+            self._put(settling, self.reader.threads(pid))
+            threads = self.reader.threads(pid)
+            mappings, own_memory = self._pages(settling, pid)
+        except ProcessLookupError as error:
+            raise DomainMissing(f"domain {settling.name}: {error}") from error
+        now = timestamp(self.clock.now())
+        verdict = verify(settling.placement, settling.vm, settling.pins, threads, mappings, now)
+        return Settled(
+            run_id=settling.run_id,
+            pins=settling.pins,
+            verdict=verdict,
+            mappings=mappings,
+            own_memory=own_memory,
+            settled_at=self.clock.boottime(),
+        )
+
+    def begin_stop(self, record: DomainRecord, cause: StopCause) -> Stopped:
+        """Record that a stop begins, then ask the guest to shut down."""
+        self.kill.reach(KillPoint.BEFORE_DESTROY)
+        began = stop_operation(cause, began=self.clock.boottime())
+        self.hypervisor.set_metadata(record.uid, metadata_xml(replace(record, operation=began)))
+        self.hypervisor.shutdown(record.uid)
+        return Stopped(metadata_changed=True)
+
+    def ask_again(self, uuid: str) -> Stopped:
+        """Ask the guest once more to shut down."""
+        self.hypervisor.shutdown(uuid)
+        return Stopped(metadata_changed=False)
+
+    def cut_power(self, uuid: str) -> Stopped:
+        """End the domain whatever its guest does."""
+        self.hypervisor.destroy(uuid)
+        self.kill.reach(KillPoint.AFTER_DESTROY)
+        return Stopped(metadata_changed=False)
+
+    def _put(self, settling: Settling, threads: tuple[ThreadState, ...]) -> None:
+        """Pin what is not where it belongs, and nothing else."""
+        pins = settling.pins
+        for thread in threads:
+            wanted = pins.vcpus.get(thread.vcpu) if thread.vcpu is not None else None
+            if thread.vcpu is not None and wanted is not None and thread.allowed != wanted:
+                self.hypervisor.pin_vcpu(settling.uuid, thread.vcpu, wanted)
+        if any(thread.vcpu is None and thread.allowed != pins.emulator for thread in threads):
+            self.hypervisor.pin_emulator(settling.uuid, pins.emulator)
+
+    def _pages(
+        self, settling: Settling, pid: int
+    ) -> tuple[tuple[MemoryMapping, ...], dict[int, Bytes] | None]:
+        if settling.known is not None:
+            return settling.known.mappings, settling.known.own_memory
+        return self.reader.mappings(pid), self.reader.own_memory(pid)
+
+    def _run_of(self, uuid: str) -> int:
+        for seen in self.hypervisor.list_domains():
+            if seen.uuid == uuid:
+                return seen.run_id
+        raise DomainMissing(f"domain {uuid} ended as soon as it had started")

@@ -1,0 +1,179 @@
+"""Domains that are there: settle them, keep them as they should be, stop them; listed VMs' and orphans alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from numavm_agent.domain.model import CannotRender
+from numavm_agent.domain.pins import Pins, settled_pins
+from numavm_agent.ports import EventType
+from numavm_agent.reconcile.host_state import HostNow
+from numavm_agent.reconcile.inventory import ManagedDomain
+from numavm_agent.reconcile.jobs import Settled, Settling
+from numavm_agent.reconcile.memory import VmMemory
+from numavm_agent.reconcile.operations import StopCause, StopStep, next_stop_step, read_stop
+from numavm_agent.reconcile.tools import Tools
+from numavm_agent.reconcile.workers import JobKind
+from numavm_agent.verify.judge import Problem, thread_problems
+from numavm_api.conditions import Reason
+from numavm_api.effective import effective
+from numavm_api.quantity import MEBIBYTE, Bytes
+from numavm_api.vm_status import NumaStatus
+
+READ_AGAIN_SECONDS: Final = 60.0
+"""Page tables are walked again at most this often."""
+_MOVED_BYTES: Final = 64 * MEBIBYTE
+_MOVED_SHARE: Final = 100
+"""One part in so many of the guest's memory."""
+
+
+class Keeper:
+    """Sees to domains that are there."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    def settle(self, domain: ManagedDomain, host: HostNow, known: Settled | None = None) -> None:
+        """Have a domain's threads put where they belong and, unless they are `known`, its pages read."""
+        pins = self._pins(domain, host)
+        if pins is None or domain.record.spec is None or not domain.is_whole:
+            return
+        settling = Settling(
+            uuid=domain.seen.uuid,
+            name=domain.seen.name,
+            run_id=domain.seen.run_id,
+            placement=domain.record.placement,
+            vm=effective(domain.record.spec),
+            pins=pins,
+            known=known,
+        )
+        jobs = self._tools.jobs
+        uid = domain.record.uid
+        self._tools.workers.submit(uid, JobKind.SETTLE, lambda: jobs.settle(settling))
+
+    def keep(self, domain: ManagedDomain, memory: VmMemory, host: HostNow) -> None:
+        """Check threads, cheaply, and whether pages moved; have restored what somebody changed."""
+        settled = memory.settled
+        pins = self._pins(domain, host)
+        if settled is None or pins is None or domain.pid is None:
+            return
+        try:
+            problems = thread_problems(pins, self._tools.reader.threads(domain.pid))
+            own_memory = self._tools.reader.own_memory(domain.pid)
+        except ProcessLookupError:
+            return  # it has just ended: the next turn sees that
+        now = self._tools.clock.boottime()
+        if problems and not (
+            _is_known(problems, settled) and now < settled.settled_at + READ_AGAIN_SECONDS
+        ):
+            if pins == settled.pins:
+                self._tell_restored(domain, problems)
+            self.settle(domain, host, settled)
+        elif (
+            _pages_moved(domain, settled, own_memory)
+            and now >= settled.settled_at + READ_AGAIN_SECONDS
+        ):
+            self.settle(domain, host)
+
+    def begin_stop(self, domain: ManagedDomain, cause: StopCause) -> None:
+        """Have the guest asked to shut down."""
+        jobs, record = self._tools.jobs, domain.record
+        self._tools.log.info("stop", domain=domain.seen.name, uid=record.uid, cause=cause)
+        self._tools.workers.submit(record.uid, JobKind.STOP, lambda: jobs.begin_stop(record, cause))
+
+    def continue_stop(self, domain: ManagedDomain, memory: VmMemory, grace_seconds: float) -> None:
+        """Have the guest asked again, or its power cut, as its time comes."""
+        operation = domain.record.operation
+        if operation is None:
+            return
+        jobs, uuid = self._tools.jobs, domain.seen.uuid
+        now = self._tools.clock.boottime()
+        stop = read_stop(operation)
+        step = next_stop_step(
+            stop, grace_seconds=grace_seconds, now=now, last_asked=memory.last_asked or stop.began
+        )
+        match step:
+            case StopStep.WAIT:
+                return
+            case StopStep.ASK_AGAIN:
+                memory.last_asked = now
+                self._tools.workers.submit(uuid, JobKind.STOP, lambda: jobs.ask_again(uuid))
+            case StopStep.CUT_POWER:
+                note = f"The guest did not shut down within {grace_seconds:g} s: its power is cut"
+                self._tell(domain, EventType.WARNING, "StopForced", "Stop", note)
+                self._tools.workers.submit(uuid, JobKind.STOP, lambda: jobs.cut_power(uuid))
+
+    def clear(self, domain: ManagedDomain) -> None:
+        """Have removed what a crash left."""
+        jobs, uuid = self._tools.jobs, domain.seen.uuid
+        self._tools.workers.submit(uuid, JobKind.STOP, lambda: jobs.cut_power(uuid))
+
+    def newer(self, before: Settled | None, now: Settled) -> Settled:
+        """Return what was read, with the verdict before where nothing worth telling has changed."""
+        if before is None or before.run_id != now.run_id:
+            return now
+        same = before.verdict.problems == now.verdict.problems and _alike(
+            before.verdict.numa, now.verdict.numa
+        )
+        return replace(now, verdict=before.verdict) if same else now
+
+    def _pins(self, domain: ManagedDomain, host: HostNow) -> Pins | None:
+        try:
+            return settled_pins(domain.record.placement, host.pools, host.cpus, host.held_cpus)
+        except CannotRender as error:
+            self._tools.log.warning("no_pins", domain=domain.seen.name, error=str(error))
+            return None
+
+    def _tell_restored(self, domain: ManagedDomain, problems: tuple[Problem, ...]) -> None:
+        note = "Somebody changed the affinity of threads; it is restored: " + "; ".join(
+            problem.message for problem in problems
+        )
+        self._tell(domain, EventType.WARNING, "PinsRestored", "Restore", note)
+
+    def _tell(
+        self, domain: ManagedDomain, kind: EventType, reason: str, action: str, note: str
+    ) -> None:
+        record = domain.record
+        self._tools.tell((record.namespace, record.name, record.uid), kind, reason, action, note)
+
+
+def _is_known(problems: tuple[Problem, ...], settled: Settled) -> bool:
+    """Tell whether restoring has been tried on exactly this, in vain."""
+    tried = [one for one in settled.verdict.problems if one.reason is Reason.THREADS_MISPLACED]
+    return list(problems) == tried
+
+
+def _pages_moved(domain: ManagedDomain, settled: Settled, now: dict[int, Bytes] | None) -> bool:
+    before = settled.own_memory
+    if now is None or before is None:
+        return False
+    moved = sum(abs(now.get(cell, 0) - before.get(cell, 0)) for cell in {*now, *before})
+    return moved > max(_MOVED_BYTES, domain.memory // _MOVED_SHARE)
+
+
+def _alike(before: NumaStatus, now: NumaStatus) -> bool:
+    """Tell whether two readings differ by less than 1 % of any cell's memory, and in nothing else."""
+    return [_without_amounts(before)] == [_without_amounts(now)] and all(
+        abs(old - new) * _MOVED_SHARE <= max(old, new)
+        for old, new in zip(_amounts(before), _amounts(now), strict=True)
+    )
+
+
+def _without_amounts(numa: NumaStatus) -> list[tuple[object, ...]]:
+    return [
+        (
+            cell.id,
+            cell.host_cells,
+            cell.vcpus,
+            cell.pcpus,
+            cell.pinned,
+            cell.aligned,
+            tuple(one.host_cell for one in cell.resident),
+        )
+        for cell in numa.cells
+    ]
+
+
+def _amounts(numa: NumaStatus) -> list[int]:
+    return [one.bytes for cell in numa.cells for one in cell.resident]

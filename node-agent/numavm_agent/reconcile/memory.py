@@ -1,0 +1,33 @@
+"""What the agent remembers of one VM between turns of its loop; all of it can be learned again after a restart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from numavm_agent.reconcile.jobs import Settled
+from numavm_api.placement import Placement
+from numavm_api.vm_status import DomainStatus, ShutoffReason
+
+
+@dataclass(slots=True)
+class VmMemory:
+    """Changed by the loop's thread only."""
+
+    status: DomainStatus | None = None
+    """`status.domain` as it should read; the server's at first sight."""
+    settled: Settled | None = None
+    """The run that this agent has settled."""
+    starting: Placement | None = None
+    """The claim whose start is under way."""
+    ended: ShutoffReason | None = None
+    """libvirt's word on an end that the loop has not yet come upon."""
+    stopped_by_us: bool = False
+    """A stop was seen to be under way in the last run."""
+    last_asked: float | None = None
+    """When the guest was last asked to shut down, in seconds since boot."""
+    quiet_until: float | None = None
+    """A job went wrong: nothing is tried again before, in seconds since boot."""
+    start_error: str | None = None
+    """Why the last start failed."""
+    waits_for: str | None = None
+    """Why nothing happens right now, for people."""

@@ -1,0 +1,1 @@
+"""What the host has: read from sysfs and libvirt at the edge, understood by pure functions."""

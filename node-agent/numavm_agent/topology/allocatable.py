@@ -1,0 +1,117 @@
+"""How much memory of each host cell NumaVM may hand out, and how the report of it stays calm. Pure.
+
+    base pages:  total - huge pages - max(reserve, used by others + half the reserve)
+    huge pages:  total - used by others
+
+`Used by others` is what is neither free nor reclaimable nor resident for NumaVM's own domains. What
+own domains hold is not subtracted: the ledger of claims does that. The reserve is first for what
+the host itself uses anyway; half of it stays untouched however much others use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from numavm_agent.topology.readings import CellReading, PagePool
+from numavm_api.numahost import HostCell, HostHugePages, HostMemory, NumaHostSpec
+from numavm_api.quantity import MEBIBYTE, Bytes
+
+MEMORY_STEP: Final = Bytes(64 * MEBIBYTE)
+"""Amounts of memory are reported in these steps."""
+_MIN_RESERVE: Final = Bytes(256 * MEBIBYTE)
+_RESERVE_PERCENT: Final = 5
+_CALM_PERCENT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OwnResident:
+    """What NumaVM's own domains hold now, by the kernel's word."""
+
+    base: Mapping[int, Bytes] = field(default_factory=dict)
+    """Host cell -> bytes in base pages, QEMU's own memory included."""
+    huge: Mapping[tuple[int, Bytes], int] = field(default_factory=dict)
+    """(host cell, page size) -> pages."""
+
+
+def report_cells(
+    readings: Sequence[CellReading],
+    spec: NumaHostSpec,
+    own: OwnResident,
+    previous: Sequence[HostCell] = (),
+) -> list[HostCell]:
+    """Return the cells as NumaHost reports them.
+
+    Args:
+        readings: What the kernel says now.
+        spec: The administrator's reserves.
+        own: What own domains hold, read while none of them changed.
+        previous: The report before: amounts less than a step or 1 % of the cell away from it stay as
+            they were.
+    """
+    before = {cell.id: cell for cell in previous}
+    return [_report_cell(reading, spec, own, before.get(reading.id)) for reading in readings]
+
+
+def reserve_of(cell: CellReading, spec: NumaHostSpec) -> Bytes:
+    """Return the reserve of a cell: the administrator's, or 256Mi, or 5 % if that is more."""
+    for reserved in spec.reserved_memory:
+        if reserved.cell == cell.id:
+            return reserved.memory
+    return Bytes(max(_MIN_RESERVE, cell.memory.total * _RESERVE_PERCENT // 100))
+
+
+def allocatable_memory(cell: CellReading, reserve: Bytes, own: OwnResident) -> Bytes:
+    """Return the bytes of a cell that NumaVM may hand out in base pages, to the byte."""
+    memory = cell.memory
+    huge = sum(pool.total * pool.page_size for pool in cell.page_pools)
+    unused = memory.free + memory.reclaimable + own.base.get(cell.id, 0)
+    others = max(0, memory.total - huge - unused)
+    return Bytes(max(0, memory.total - huge - max(reserve, others + reserve // 2)))
+
+
+def allocatable_pages(cell: int, pool: PagePool, own: OwnResident) -> int:
+    """Return the huge pages of a pool that NumaVM may hand out: all that others do not use."""
+    others = pool.total - pool.free - own.huge.get((cell, pool.page_size), 0)
+    return pool.total - max(0, others)
+
+
+def calm(now: Bytes, before: Bytes | None, total: Bytes) -> Bytes:
+    """Return what to report of an amount: the one before, unless it moved enough; in steps.
+
+    Enough is a step or 1 % of the cell, whichever is more. From zero, and to zero, it always
+    counts.
+    """
+    stepped = Bytes(now // MEMORY_STEP * MEMORY_STEP)
+    if before is None or not before or not stepped:
+        return stepped
+    band = max(MEMORY_STEP, total * _CALM_PERCENT // 100)
+    return before if abs(now - before) < band else stepped
+
+
+def _report_cell(
+    reading: CellReading, spec: NumaHostSpec, own: OwnResident, before: HostCell | None
+) -> HostCell:
+    total = reading.memory.total
+    allocatable = allocatable_memory(reading, reserve_of(reading, spec), own)
+    return HostCell(
+        id=reading.id,
+        cpus=list(reading.cpus),
+        memory=HostMemory(
+            total=total,
+            free=calm(reading.memory.free, before.memory.free if before else None, total),
+            allocatable=calm(allocatable, before.memory.allocatable if before else None, total),
+        ),
+        hugepages=[_report_pool(reading.id, pool, own) for pool in reading.page_pools],
+        distances=list(reading.distances),
+    )
+
+
+def _report_pool(cell: int, pool: PagePool, own: OwnResident) -> HostHugePages:
+    return HostHugePages(
+        page_size=pool.page_size,
+        total=pool.total,
+        free=pool.free,
+        allocatable=allocatable_pages(cell, pool, own),
+    )

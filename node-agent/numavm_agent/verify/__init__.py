@@ -1,0 +1,1 @@
+"""Whether the kernel confirms what was promised. Pure: texts in, verdicts out."""

@@ -1,0 +1,190 @@
+"""Whether threads and pages are where they were promised. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from numavm_agent.domain.pins import Pins
+from numavm_agent.verify.guest_memory import Block, blocks_of_cells
+from numavm_agent.verify.parsers import MemoryMapping, ThreadState
+from numavm_api.conditions import Reason
+from numavm_api.cpuset import CpuSet
+from numavm_api.effective import EffectiveVM
+from numavm_api.memory import Allocation
+from numavm_api.placement import PlacedCell, Placement
+from numavm_api.quantity import Bytes, format_bytes
+from numavm_api.vm_status import CellStatus, NumaStatus, Resident
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as promised."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the kernel confirms, and what not."""
+
+    numa: NumaStatus
+    problems: tuple[Problem, ...]
+    """Threads first, then pages."""
+
+    @property
+    def aligned(self) -> bool:
+        """Whether everything is as promised, on one host cell per guest cell."""
+        return not self.problems
+
+    @property
+    def reason(self) -> Reason:
+        """Reason of the condition NumaAligned."""
+        return self.problems[0].reason if self.problems else Reason.KERNEL_CONFIRMS
+
+    @property
+    def message(self) -> str:
+        """Message of the condition NumaAligned."""
+        if self.problems:
+            return "; ".join(problem.message for problem in self.problems)[:4096]
+        return "every vCPU thread is pinned, and every page of guest memory lies, as promised"
+
+
+def verify(
+    placement: Placement,
+    vm: EffectiveVM,
+    pins: Pins,
+    threads: Sequence[ThreadState],
+    mappings: Iterable[MemoryMapping],
+    now: str,
+) -> Verdict:
+    """Return what the kernel confirms of a running domain.
+
+    Args:
+        placement: The claim it runs under.
+        vm: The spec it was built from, with defaults.
+        pins: Affinities that must hold now (`settled_pins`).
+        threads: Its threads, as the kernel has them.
+        mappings: Its memory, as the kernel has it.
+        now: Time of reading, for `status.numa.verifiedAt`.
+    """
+    blocks = blocks_of_cells(placement.cells, mappings)
+    cells = [_cell_status(cell, pins, threads, blocks.get(cell.id)) for cell in placement.cells]
+    problems = (
+        *thread_problems(pins, threads),
+        *_page_problems(placement, vm, blocks),
+        *_spanning(placement, vm),
+    )
+    return Verdict(numa=NumaStatus(cells=cells, verified_at=now), problems=problems)
+
+
+def thread_problems(pins: Pins, threads: Sequence[ThreadState]) -> tuple[Problem, ...]:
+    """Return every thread that may run elsewhere than promised, and every vCPU without a thread.
+
+    A vCPU's thread may run exactly where promised; an emulator's thread there or on a part of it.
+    """
+    found = _vcpu_threads(threads)
+    wrong = [
+        *_wrong_vcpus(pins.vcpus, found),
+        *(
+            f"thread {thread.tid} ({thread.name}) may run on {thread.allowed or 'nothing'}, "
+            f"promised {pins.emulator}"
+            for thread in threads
+            if thread.vcpu is None and not thread.allowed <= pins.emulator
+        ),
+    ]
+    return tuple(Problem(Reason.THREADS_MISPLACED, message) for message in wrong)
+
+
+def _vcpu_threads(threads: Sequence[ThreadState]) -> dict[int, ThreadState]:
+    return {thread.vcpu: thread for thread in threads if thread.vcpu is not None}
+
+
+def _wrong_vcpus(promised: Mapping[int, CpuSet], found: Mapping[int, ThreadState]) -> Iterator[str]:
+    for vcpu, cpus in promised.items():
+        thread = found.get(vcpu)
+        if thread is None:
+            yield f"vCPU {vcpu} has no thread"
+        elif thread.allowed != cpus:
+            yield f"vCPU {vcpu} may run on CPUs {thread.allowed}, promised {cpus}"
+    for vcpu in sorted(set(found) - set(promised)):
+        yield f"vCPU {vcpu} has a thread, but no CPU was promised to it"
+
+
+def _page_problems(
+    placement: Placement, vm: EffectiveVM, blocks: Mapping[int, Block]
+) -> Iterator[Problem]:
+    immediate = vm.backing.allocation is Allocation.IMMEDIATE
+    for cell in placement.cells:
+        block = blocks.get(cell.id)
+        if block is None:
+            yield Problem(
+                Reason.PAGES_MISSING,
+                f"guest cell {cell.id}: no mapping of {format_bytes(cell.memory)} was found",
+            )
+            continue
+        yield from _block_problems(cell, block, immediate=immediate)
+
+
+def _block_problems(cell: PlacedCell, block: Block, *, immediate: bool) -> Iterator[Problem]:
+    where = f"guest cell {cell.id}"
+    if not block.is_bound_as(cell):
+        policies = ", ".join(sorted({f"{one.policy}:{one.nodes}" for one in block.mappings}))
+        yield Problem(
+            Reason.PAGES_MISPLACED,
+            f"{where}: its memory policy is {policies}, promised {cell.mode} on {cell.host_cells}",
+        )
+    if block.page_size != cell.page_size:
+        yield Problem(
+            Reason.PAGES_MISPLACED,
+            f"{where}: its pages have {format_bytes(block.page_size)}, "
+            f"promised {format_bytes(cell.page_size)}",
+        )
+    resident = block.resident()
+    elsewhere = {host: size for host, size in resident.items() if host not in cell.host_cells}
+    if elsewhere:
+        yield Problem(
+            Reason.PAGES_MISPLACED,
+            f"{where}: {_amounts(elsewhere)} instead of on {cell.host_cells}",
+        )
+    total = sum(resident.values())
+    if immediate and total != cell.memory:
+        yield Problem(
+            Reason.PAGES_MISSING,
+            f"{where}: {format_bytes(total)} of {format_bytes(cell.memory)} are resident",
+        )
+
+
+def _amounts(resident: Mapping[int, Bytes]) -> str:
+    return ", ".join(f"{format_bytes(size)} on host cell {cell}" for cell, size in resident.items())
+
+
+def _spanning(placement: Placement, vm: EffectiveVM) -> Iterator[Problem]:
+    """A VM without declared cells that found room only over several host cells is told so."""
+    if not vm.cells_declared and len(placement.host_cells) > 1:
+        yield Problem(
+            Reason.SPANS_CELLS,
+            f"no host cell had room for the whole VM: it spans {placement.host_cells}",
+        )
+
+
+def _cell_status(
+    cell: PlacedCell, pins: Pins, threads: Sequence[ThreadState], block: Block | None
+) -> CellStatus:
+    found = _vcpu_threads(threads)
+    allowed = [found[vcpu].allowed for vcpu in cell.vcpus if vcpu in found]
+    resident = block.resident() if block else {}
+    return CellStatus(
+        id=cell.id,
+        host_cells=cell.host_cells,
+        vcpus=cell.vcpus,
+        pcpus=CpuSet.union_of(allowed),
+        resident=[Resident(host_cell=host, bytes=size) for host, size in resident.items()],
+        pinned=all(
+            vcpu in found and found[vcpu].allowed == pins.vcpus[vcpu] for vcpu in cell.vcpus
+        ),
+        aligned=block is not None
+        and block.is_bound_as(cell)
+        and all(host in cell.host_cells for host in resident),
+    )

@@ -1,0 +1,86 @@
+"""Puts the agent together: settings in, adapters behind ports, the loop on top."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from importlib.metadata import version
+
+import structlog
+
+from numavm_agent.agent import Agent
+from numavm_agent.host.clock import SystemClock
+from numavm_agent.host.lock import only_agent
+from numavm_agent.host.reader import LinuxHostReader
+from numavm_agent.kube.api import KubeApi
+from numavm_agent.kube.events import EventRecorder
+from numavm_agent.kube.transport import Transport, configuration_from
+from numavm_agent.kube.watch import WatchHint
+from numavm_agent.libvirt.adapter import LibvirtHypervisor
+from numavm_agent.logs import configure_logging
+from numavm_agent.reconcile.host_probe import HostProbe
+from numavm_agent.reconcile.jobs import Jobs
+from numavm_agent.reconcile.tools import Tools
+from numavm_agent.reconcile.workers import Workers
+from numavm_agent.settings import AgentSettings
+from numavm_api.errors import NumaVMError
+from numavm_api.killpoints import AGENT_POINTS, KILL_POINT_VARIABLE, KillSwitch
+
+_LAST_EVENTS_SECONDS = 2.0
+
+
+def run(settings: AgentSettings) -> None:
+    """Run the loop until SIGTERM or SIGINT; exit with a message where it cannot begin."""
+    configure_logging(settings.log_format, settings.log_level)
+    try:
+        kill = KillSwitch.armed(os.environ.get(KILL_POINT_VARIABLE), AGENT_POINTS)
+        transport = Transport(configuration_from(settings))
+        with only_agent(settings.run_directory):
+            _run(settings, transport, kill)
+    except (NumaVMError, OSError, ValueError) as error:
+        sys.exit(f"numavm-agent: {error}")
+
+
+def _run(settings: AgentSettings, transport: Transport, kill: KillSwitch) -> None:
+    log = structlog.get_logger("agent").bind(node=settings.node_name)
+    wake = threading.Event()
+    events = EventRecorder(transport, settings.node_name)
+    watch = WatchHint(transport, settings.node_name, wake.set)
+    tools = _tools(settings, KubeApi(transport, settings.node_name, events), kill, wake)
+    probe = HostProbe(tools.hypervisor, tools.reader, tools.clock, settings.run_directory, wake.set)
+    agent = Agent(tools, probe, wake, settings.period_seconds)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    faulthandler.register(
+        signal.SIGUSR1
+    )  # every thread's stack to stderr, for who asks why it hangs
+    log.info("agent_started", libvirt=settings.libvirt_uri)
+    events.start()
+    watch.start()
+    agent.run()
+    watch.stop()
+    events.stop(_LAST_EVENTS_SECONDS)
+    log.info("agent_stopped")
+
+
+def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: threading.Event) -> Tools:
+    clock = SystemClock()
+    reader = LinuxHostReader(settings.sysroot, kvm_probe_seconds=settings.kvm_probe_seconds)
+    hypervisor = LibvirtHypervisor(settings.libvirt_uri)
+    hypervisor.on_change(wake.set)
+    return Tools(
+        node=settings.node_name,
+        version=version("numavm"),
+        hypervisor=hypervisor,
+        api=api,
+        reader=reader,
+        clock=clock,
+        kill=kill,
+        jobs=Jobs(hypervisor, reader, clock, kill),
+        workers=Workers(settings.parallel_starts, wake.set),
+        guest_log_directory=str(settings.guest_log_directory),
+        log=structlog.get_logger("agent").bind(node=settings.node_name),
+    )

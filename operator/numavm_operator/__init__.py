@@ -1,0 +1,1 @@
+"""The operator: places NumaVMs and writes what only it may write."""

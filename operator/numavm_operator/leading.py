@@ -1,0 +1,250 @@
+"""What a leader does, from the first list to the end: its parts, wired up, and its tasks.
+
+Owns the start: follow first, list then, work last; so that nothing is decided before everything was
+seen once, and nothing is missed between list and watch. Ends only by being cancelled, or by an
+error that no retry can help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from numavm_api.errors import ConflictError, NumaVMError
+from numavm_api.killpoints import KillSwitch
+from numavm_operator.clock import Clock
+from numavm_operator.errors import NotFoundError, NotLeaderError
+from numavm_operator.kube.client import KubeClient
+from numavm_operator.kube.events import EventRecorder
+from numavm_operator.kube.lists import list_all
+from numavm_operator.kube.paths import NODES, NUMAHOSTS, NUMAVMS, leases
+from numavm_operator.kube.vms import KubeReader, KubeVmWriter
+from numavm_operator.metrics import Metrics
+from numavm_operator.objects import VmKey
+from numavm_operator.picture import Kind, Picture
+from numavm_operator.ports import Epochs
+from numavm_operator.reconcile.controller import Controller
+from numavm_operator.scheduler import Scheduler
+from numavm_operator.settings import Settings
+from numavm_operator.shell import follow_cluster, follow_leases
+from numavm_operator.workqueue import WorkQueue
+
+_JUDGE_SECONDS: Final = 1.0
+_SECOND_LIST_SECONDS: Final = 20.0
+"""A list soon after the start.
+
+What vanished between the first list and kopf's own is not kept for long.
+"""
+_RETRY_SECONDS: Final = 2.0
+_WATCHES_SECONDS: Final = 10.0
+"""How long kopf may take to begin; the lists must do until it does."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a leader works with."""
+
+    settings: Settings
+    client: KubeClient
+    epochs: Epochs
+    clock: Clock
+    metrics: Metrics
+    kill_switch: KillSwitch
+
+
+class LeaderDuty:
+    """A leader's parts. `run` them once."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+        self._settings = outside.settings
+        self._queue: WorkQueue[VmKey] = WorkQueue()
+        self._stop = asyncio.Event()
+        self._listed_at: float | None = None
+        self.picture = Picture(
+            outside.clock,
+            look_at=self._queue.add,
+            wake_scheduler=lambda: self._scheduler.wake(),  # noqa: PLW0108 - made below
+            host_reported=lambda name: self._scheduler.host_reported(name),  # noqa: PLW0108 - the same
+        )
+        self.picture.patient = outside.settings.start_over
+        writer = KubeVmWriter(outside.client, outside.kill_switch)
+        reader = KubeReader(outside.client)
+        self._recorder = EventRecorder(outside.client, outside.clock, outside.settings.identity)
+        self._scheduler = Scheduler(
+            picture=self.picture,
+            writer=writer,
+            reader=reader,
+            epochs=outside.epochs,
+            clock=outside.clock,
+            metrics=outside.metrics,
+            look_at=self._queue.add,
+        )
+        self._controller = Controller(
+            picture=self.picture,
+            writer=writer,
+            reader=reader,
+            recorder=self._recorder,
+            clock=outside.clock,
+            metrics=outside.metrics,
+            submit=self._scheduler.submit,
+            withdraw=self._scheduler.withdraw,
+        )
+
+    def problem(self) -> str | None:
+        """Say why this leader is of no use now; None where it is."""
+        if self._listed_at is None:
+            return "the first list is not complete"
+        age = self._outside.clock.seconds() - self._listed_at
+        if age > 3 * self._settings.resync_seconds:
+            return f"the last full list is {age:.0f} s old"
+        return None
+
+    async def run(self) -> None:
+        """Lead until cancelled.
+
+        Raises:
+            ExceptionGroup: of NotLeaderError where this operator may not write any more, of others
+                where a task broke.
+        """
+        self.picture.watch.began_to_lead()
+        await self._await_kinds()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._follow(tasks)
+                await self._list_until_complete()
+                await self._take_up_epoch()
+                tasks.create_task(self._scheduler.run(), name="scheduler")
+                tasks.create_task(self._recorder.run(), name="events")
+                tasks.create_task(self._judge_hosts(), name="hosts")
+                tasks.create_task(self._list_again(), name="lists")
+                for number in range(self._settings.workers):
+                    tasks.create_task(self._work(), name=f"worker-{number}")
+        finally:
+            self._stop.set()
+            self._queue.close()
+
+    async def _await_kinds(self) -> None:
+        """Wait until the API server knows our kinds.
+
+        Kopf, told not to follow CRDs, looks for them once.
+        """
+        while True:
+            try:
+                for path in (NUMAVMS, NUMAHOSTS):
+                    await self._outside.client.get(path, {"limit": "1"})
+            except NotFoundError:
+                log.warning("waiting_for_crds")
+            except NumaVMError as error:
+                log.warning("api_server_not_usable", error=str(error))
+            else:
+                return
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+        kubeconfig, saw = self._settings.kubeconfig, self._saw
+        cluster, namespace = asyncio.Event(), asyncio.Event()
+        tasks.create_task(_guarded(follow_cluster(kubeconfig, saw, self._stop, cluster)))
+        tasks.create_task(
+            _guarded(
+                follow_leases(kubeconfig, self._settings.namespace, saw, self._stop, namespace)
+            )
+        )
+        try:
+            async with asyncio.timeout(_WATCHES_SECONDS):
+                await cluster.wait()
+                await namespace.wait()
+        except TimeoutError:
+            log.warning("watches_not_ready", seconds=_WATCHES_SECONDS)
+
+    def _saw(self, kind: Kind, raw: Mapping[str, Any], deleted: bool) -> None:  # noqa: FBT001 - a callback
+        self.picture.saw(kind, raw, deleted=deleted)
+
+    async def _take_up_epoch(self) -> None:
+        """Lead under an epoch newer than any that a claim or a host knows of."""
+        highest = self.picture.ledger.highest_epoch
+        if highest >= self._outside.epochs.epoch:
+            await self._outside.epochs.raise_epoch(highest + 1)
+        log.info("leading", epoch=self._outside.epochs.epoch, numavms=len(self.picture.vms))
+
+    async def _list_until_complete(self) -> None:
+        while not self.picture.complete:
+            try:
+                await self._list()
+            except NumaVMError as error:
+                log.warning("list_failed", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _list(self) -> None:
+        """Replace the picture. Hosts go first, so that no VM is looked at without its host."""
+        paths = {
+            Kind.NODE: NODES,
+            Kind.LEASE: leases(self._settings.namespace),
+            Kind.HOST: NUMAHOSTS,
+            Kind.VM: NUMAVMS,
+        }
+        for kind, path in paths.items():
+            listed = await list_all(self._outside.client, path)
+            self.picture.replace(kind, listed.items, listed.resource_version)
+        self.picture.complete = True
+        self._listed_at = self._outside.clock.seconds()
+        self._outside.metrics.listed.set_to_current_time()
+
+    async def _list_again(self) -> None:
+        await asyncio.sleep(min(_SECOND_LIST_SECONDS, self._settings.resync_seconds))
+        while True:
+            try:
+                await self._list()
+            except NumaVMError as error:
+                log.warning("list_failed", error=str(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                await asyncio.sleep(self._settings.resync_seconds)
+
+    async def _judge_hosts(self) -> None:
+        was_open = False
+        while True:
+            self.picture.judge_hosts()
+            is_open = self.picture.open_for_placement
+            if is_open and not was_open:
+                log.info("placing", hosts=len(self.picture.hosts))
+                self._scheduler.wake()
+            was_open = is_open
+            await asyncio.sleep(_JUDGE_SECONDS)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.take()
+            self._outside.metrics.queue_depth.set(len(self._queue))
+            try:
+                seconds = await self._controller.reconcile(key)
+            except NotLeaderError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the loop's edge: no VM's trouble is another's
+                self._failed(key, error)
+            else:
+                self._queue.done(key)
+                if seconds is not None:
+                    self._queue.add_after(key, seconds)
+
+    def _failed(self, key: VmKey, error: Exception) -> None:
+        seconds = round(self._queue.failed(key), 1)
+        self._outside.metrics.errors.labels(type(error).__name__).inc()
+        if isinstance(error, ConflictError):
+            log.debug("moved_on", numavm=str(key), error=str(error))
+        elif isinstance(error, NumaVMError):
+            log.warning("reconcile_failed", numavm=str(key), error=str(error), again_in=seconds)
+        else:
+            log.error("reconcile_broke", numavm=str(key), again_in=seconds, exc_info=error)
+
+
+async def _guarded(watching: Any) -> None:  # noqa: ANN401 - any awaitable
+    """Run kopf; that it ends by itself is an error."""
+    await watching
+    raise NumaVMError("kopf has ended")

@@ -1,0 +1,94 @@
+"""The decision: the best host for a request, or why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from numavm_operator.placement.build import placement_of
+from numavm_operator.placement.candidates import ineligible
+from numavm_operator.placement.fleet import Fleet
+from numavm_operator.placement.memory import Ranking
+from numavm_operator.placement.outcome import (
+    Cause,
+    CauseCount,
+    Miss,
+    Placed,
+    Refusal,
+    Undecided,
+)
+from numavm_operator.placement.policy import Policy
+from numavm_operator.placement.problem import Fit
+from numavm_operator.placement.request import Request
+
+DEFAULT_POLICY = Policy()
+
+
+def place(
+    request: Request, fleet: Fleet, policy: Policy = DEFAULT_POLICY
+) -> Placed | Refusal | Undecided:
+    """Return where the VM goes and what it holds there, or why it goes nowhere.
+
+    In this order the best host wins: KVM before emulation, no compromise (shared or spanned host cells), least
+    distance, the former host, least fragmentation by the policy's weights, name. The same input gives the same
+    answer.
+    """
+    ranking = fleet.lineage.ranking(request.shape, policy, fleet.states)
+    name = _best(ranking, request)
+    answer = ranking.answers[name] if name is not None else None
+    if name is None or answer is None or not isinstance(answer.verdict, Fit):
+        return _refused(ranking, request)
+    found = answer.verdict
+    return Placed(
+        node_name=name,
+        placement=placement_of(answer.state, request, found),
+        spans_cells=not request.shape.declared and len(found.host_cells[0]) > 1,
+        distance=found.distance,
+    )
+
+
+def _best(ranking: Ranking, request: Request) -> str | None:
+    if request.tied_to is not None:
+        tied = ranking.answers.get(request.tied_to)
+        fits = (
+            tied is not None and tied.rank is not None and request.tied_to not in request.excluded
+        )
+        return request.tied_to if fits else None
+    best = ranking.best(request.excluded)
+    if best is None:
+        return None
+    former = request.former_host
+    if former is None or former in request.excluded or former not in ranking.answers:
+        return best[1]
+    rank = ranking.answers[former].rank
+    return former if rank is not None and rank[:3] <= best[0][:3] else best[1]
+
+
+def _refused(ranking: Ranking, request: Request) -> Refusal | Undecided:
+    misses: list[tuple[str, Miss]] = []
+    undecided: list[str] = []
+    for name, answer in ranking.answers.items():
+        miss = ineligible(answer.state.host, request) or ranking.miss_on(name)
+        if miss is None:
+            undecided.append(name)
+        else:
+            misses.append((name, miss))
+    counts = count_causes(misses)
+    if undecided:
+        return Undecided(len(ranking.answers), tuple(sorted(undecided)), counts)
+    return Refusal(len(ranking.answers), counts)
+
+
+def count_causes(misses: Iterable[tuple[str, Miss]]) -> tuple[CauseCount, ...]:
+    """Return the causes by number of hosts, each with the host that came nearest."""
+    hosts: dict[Cause, int] = {}
+    nearest: dict[Cause, tuple[int, str, Miss]] = {}
+    for name, miss in misses:
+        hosts[miss.cause] = hosts.get(miss.cause, 0) + 1
+        known = nearest.get(miss.cause)
+        if known is None or (miss.missing, name) < known[:2]:
+            nearest[miss.cause] = (miss.missing, name, miss)
+    order = list(Cause)
+    return tuple(
+        CauseCount(cause, count, nearest[cause][1], nearest[cause][2])
+        for cause, count in sorted(hosts.items(), key=lambda item: (-item[1], order.index(item[0])))
+    )

@@ -1,0 +1,292 @@
+"""The search for host cells that are all different: which of them, least distance first.
+
+A branch and bound over sets of host cells. Guest cells with equal needs are interchangeable, so a set is looked
+at once and not once per permutation. Before each branch it is checked that the guest cells left can still be
+matched with host cells (Hall's condition, by augmenting paths), so that dead ends come only from side
+conditions; a greedy walk from the tightest cells gives the first answer, and mostly meets the bound, which ends
+the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import accumulate
+from operator import or_
+
+from numavm_operator.placement.bits import members
+from numavm_operator.placement.complete import Completion
+from numavm_operator.placement.loads import Budget, OutOfStepsError
+
+Distances = tuple[tuple[int, ...], ...]
+Finish = Callable[[tuple[int, ...]], Completion | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Guest cells that want host cells, each its own."""
+
+    candidates: tuple[int, ...]
+    """Per guest cell, the mask of host cells that can take it. Equal ones stand together."""
+    hosts_emulator: tuple[int, ...]
+    """Per guest cell, the mask of host cells that can take it with emulator and overhead."""
+    emulator_elsewhere: bool
+    """The emulator may have room on a bound cell."""
+    distances: Distances
+    alike: tuple[int, ...]
+    """Per host cell, the first one with the same distances to all others."""
+    swaps_allowed: bool
+    """Host cells that are alike and take the same guest cells may stand for each other."""
+    fixed: tuple[int, ...]
+    """Per host cell, a distance that is added where it is used."""
+    slack: tuple[float, ...]
+    """Per host cell, what would be left: smaller first among equals."""
+    same_need: tuple[bool, ...]
+    """Per guest cell: it asks for the same as the one before."""
+    finish: Finish
+    """Completes a map (host cell per guest cell), or says that it breaks a side condition."""
+    gives: tuple[int, ...] = ()
+    """Per host cell, what it gives to a demand that all cells of the map meet together."""
+    wanted: int = 0
+    """That demand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The best map found."""
+
+    cells: tuple[int, ...]
+    distance: int
+    slack: float
+    completion: Completion
+
+
+def choose_distinct(choice: Choice, budget: Budget, improve_steps: int) -> Chosen | None:
+    """Return the map of least distance, or None where there is none at all.
+
+    Raises:
+        OutOfStepsError: the budget ended before anything was found.
+    """
+    if not _can_match(choice.candidates, 0):
+        return None
+    if not (choice.emulator_elsewhere or any(choice.hosts_emulator)):
+        return None
+    search = _Search(choice, budget)
+    if not search.enough_together(0):
+        return None
+    least = search.least_possible()
+    search.walk(least)
+    if search.best is not None:
+        if search.best.distance <= least:
+            return search.best
+        search.budget = Budget(min(improve_steps, budget.left))
+    try:
+        search.descend()
+    except OutOfStepsError:
+        if search.best is None:
+            raise
+    return search.best
+
+
+def _can_match(candidates: Sequence[int], taken: int) -> bool:
+    """Tell whether every guest cell can have a host cell of its own outside `taken`."""
+    owner: dict[int, int] = {}
+
+    def find(guest: int, seen: int) -> int:
+        """Return -1 where a host cell was found, else the mask of those tried in vain."""
+        left = candidates[guest] & ~taken
+        while left & ~seen:
+            cell = left & ~seen
+            cell &= -cell
+            seen |= cell
+            if cell in owner:
+                tried = find(owner[cell], seen)
+                if tried != -1:
+                    seen |= tried
+                    continue
+            owner[cell] = guest
+            return -1
+        return seen
+
+    return all(find(guest, 0) == -1 for guest in range(len(candidates)))
+
+
+class _Search:
+    def __init__(self, choice: Choice, budget: Budget) -> None:
+        self.choice = choice
+        self.budget = budget
+        self.best: Chosen | None = None
+        self._allowed = reduce(or_, choice.candidates)
+        self._near = _sums_of_nearest(choice.distances, members(self._allowed))
+        kinds = _kinds(choice)
+        self._same_kind = [
+            sum(1 << other for other, kind in enumerate(kinds) if kind == kinds[cell])
+            for cell in range(len(kinds))
+        ]
+
+    def walk(self, enough: int) -> None:
+        """Take the nearest cell again and again, from a cell of every kind, tightest first."""
+        choice = self.choice
+        tried = 0
+        for start in _in_order(choice.candidates[0], choice.slack, choice.slack):
+            if tried >> start & 1:
+                continue
+            tried |= self._same_kind[start]
+            self.budget.step()
+            self._walk_from(start)
+            if self.best is not None and self.best.distance <= enough:
+                return
+
+    def least_possible(self) -> int:
+        """Return a bound that no map can beat: each cell with its nearest neighbours only."""
+        choice = self.choice
+        return self._rest_bound(self._allowed, len(choice.candidates), choice.fixed)
+
+    def descend(self) -> None:
+        """Look at every set that may be better than the best."""
+        size = len(self.choice.fixed)
+        self._branch((), 0, 0, list(self.choice.fixed), (1 << size) - 1, hosted=False)
+
+    def _walk_from(self, start: int) -> None:
+        choice = self.choice
+        to = list(choice.fixed)
+        cells: list[int] = []
+        cost = used = 0
+        for guest, mask in enumerate(choice.candidates):
+            options = [start] if guest == 0 else _in_order(mask & ~used, to, choice.slack)
+            pick = next((cell for cell in options if self._open(guest, used | 1 << cell)), None)
+            if pick is None:
+                return
+            cells.append(pick)
+            used |= 1 << pick
+            cost += to[pick]
+            row = choice.distances[pick]
+            to = [distance + more for distance, more in zip(to, row, strict=True)]
+        self._offer(tuple(cells), cost)
+
+    def _branch(
+        self,
+        cells: tuple[int, ...],
+        used: int,
+        cost: int,
+        to: list[int],
+        allowed: int,
+        *,
+        hosted: bool,
+    ) -> None:
+        """Give the next guest cell a host cell. `allowed` keeps equal guest cells from taking turns."""
+        self.budget.step()
+        choice = self.choice
+        guest = len(cells)
+        if guest == len(choice.candidates):
+            if hosted or choice.emulator_elsewhere:
+                self._offer(cells, cost)
+            return
+        if guest and not choice.same_need[guest]:
+            allowed = (1 << len(to)) - 1
+        if self._hopeless(guest, used, cost, to, hosted=hosted):
+            return
+        for cell in _in_order(choice.candidates[guest] & ~used & allowed, to, choice.slack):
+            if not allowed >> cell & 1:
+                continue
+            allowed &= ~(1 << cell)
+            if not self._open(guest, used | 1 << cell):
+                continue
+            row = choice.distances[cell]
+            self._branch(
+                (*cells, cell),
+                used | 1 << cell,
+                cost + to[cell],
+                [distance + more for distance, more in zip(to, row, strict=True)],
+                allowed,
+                hosted=hosted or bool(choice.hosts_emulator[guest] >> cell & 1),
+            )
+            # A map with another cell of this kind in its place is a map with this cell after all.
+            allowed &= ~self._same_kind[cell]
+
+    def _hopeless(self, guest: int, used: int, cost: int, to: list[int], *, hosted: bool) -> bool:
+        choice = self.choice
+        rest = 0
+        for mask in choice.candidates[guest:]:
+            rest |= mask
+        if self.best is not None:
+            bound = cost + self._rest_bound(rest & ~used, len(choice.candidates) - guest, to)
+            if bound >= self.best.distance:
+                return True
+        if hosted or choice.emulator_elsewhere:
+            return False
+        return not any(mask & ~used for mask in choice.hosts_emulator[guest:])
+
+    def _open(self, guest: int, used: int) -> bool:
+        """Tell whether the guest cells after `guest` can still all be matched, and all cells together give enough."""
+        choice = self.choice
+        if not self.enough_together(used):
+            return False
+        rest = choice.candidates[guest + 1 :]
+        if not rest:
+            return True
+        if rest[0] == rest[-1] and all(mask == rest[0] for mask in rest):
+            return (rest[0] & ~used).bit_count() >= len(rest)
+        return _can_match(rest, used)
+
+    def enough_together(self, used: int) -> bool:
+        """Tell whether the cells used and the most giving of the others can meet the common demand."""
+        choice = self.choice
+        if not choice.wanted:
+            return True
+        open_cells = choice.candidates[0] & ~used
+        others = sorted((choice.gives[cell] for cell in members(open_cells)), reverse=True)
+        more = len(choice.candidates) - used.bit_count()
+        given = sum(choice.gives[cell] for cell in members(used))
+        return given + sum(others[:more]) >= choice.wanted
+
+    def _rest_bound(self, rest: int, count: int, to: Sequence[int]) -> int:
+        """Bound what `count` more cells of `rest` cost: their way to those chosen, half of that to each other."""
+        if count == 0:
+            return 0
+        near = self._near
+        costs = sorted([2 * to[cell] + near[cell][count - 1] for cell in members(rest)])
+        return -(-sum(costs[:count]) // 2)
+
+    def _offer(self, cells: tuple[int, ...], cost: int) -> None:
+        slack = sum(self.choice.slack[cell] for cell in cells)
+        if self.best is not None and (cost, slack, cells) >= (
+            self.best.distance,
+            self.best.slack,
+            self.best.cells,
+        ):
+            return
+        completion = self.choice.finish(cells)
+        if completion is not None:
+            self.best = Chosen(cells, cost, slack, completion)
+
+
+def _in_order(mask: int, first: Sequence[float], then: Sequence[float]) -> list[int]:
+    """Return the cells of a mask by two costs, then by index."""
+    return sorted(members(mask), key=lambda cell: (first[cell], then[cell], cell))
+
+
+def _kinds(choice: Choice) -> list[tuple[int, ...]]:
+    """Return per host cell a value that is equal for cells which can stand for each other.
+
+    Alike in distances, and able to take the same guest cells: a map stays a map, and costs the same, when two such
+    cells change places. Not so where side conditions know cells by name; then every cell is a kind of its own.
+    """
+    if not choice.swaps_allowed or choice.wanted:
+        return [(cell,) for cell in range(len(choice.alike))]
+    masks = list(dict.fromkeys(choice.candidates + choice.hosts_emulator))
+    return [
+        (choice.alike[cell], choice.fixed[cell], *[mask >> cell & 1 for mask in masks])
+        for cell in range(len(choice.alike))
+    ]
+
+
+def _sums_of_nearest(distances: Distances, among: Sequence[int]) -> dict[int, list[int]]:
+    """Return per cell, at index n, the sum of the n smallest distances to others of these cells."""
+    sums = {}
+    for cell in among:
+        row = distances[cell]
+        rising = sorted([row[other] for other in among if other != cell])
+        sums[cell] = list(accumulate(rising, initial=0))
+    return sums

@@ -1,0 +1,210 @@
+"""A host as the placement sees it: what never changes between two reports of its agent.
+
+Owns the step from NumaHost to bit masks. CPUs are bits of one integer per set, host cells are indices into
+`Host.cells` in the order of their ids, and claims are not looked at here: `state` subtracts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from numavm_api.conditions import HostConditionType
+from numavm_api.cpuset import CpuSet
+from numavm_api.numahost import Capabilities, EffectivePools, HostCell, NumaHostSpec, NumaHostStatus
+from numavm_api.quantity import BASE_PAGE, Bytes
+
+LOCAL_DISTANCE: Final = 10
+REMOTE_DISTANCE: Final = 20
+"""What the kernel assumes where the firmware gives no SLIT (include/linux/topology.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """One core: its online threads within one host cell."""
+
+    threads: int
+    """Mask of its online CPUs."""
+    width: int
+    """How many they are."""
+    last_level_cache: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One host cell, before claims."""
+
+    id: int
+    cores: tuple[Core, ...]
+    online: int
+    dedicated: int
+    shared: int
+    """Mask of the shared pool; 0 where it follows the dedicated one."""
+    housekeeping: int
+    memory: Mapping[Bytes, int]
+    """Bytes that NumaVM may hand out, per page size."""
+
+    @property
+    def has_siblings(self) -> bool:
+        """Whether any core has more than one thread online."""
+        return any(core.width > 1 for core in self.cores)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host, before claims."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    distances: tuple[tuple[int, ...], ...]
+    """There and back, by index of cell: twice the SLIT value where that is symmetric."""
+    alike: tuple[int, ...]
+    """Per cell, the first cell with the same distances to all others: the two can change places."""
+    shared_follows: bool
+    allocation_percent: int
+    labels: Mapping[str, str]
+    ready: bool
+    not_ready_because: str
+    reachable: bool
+    unschedulable: bool
+    fenced: bool
+    kvm: bool
+    emulation: bool
+    max_vcpus: int
+    machine_types: frozenset[str]
+    directories: tuple[str, ...]
+
+    def index_of(self, cell_id: int) -> int | None:
+        """Return the index of the cell with this id; None: the host has no such cell."""
+        for index, cell in enumerate(self.cells):
+            if cell.id == cell_id:
+                return index
+        return None
+
+
+def host_from(
+    name: str,
+    spec: NumaHostSpec,
+    status: NumaHostStatus,
+    *,
+    labels: Mapping[str, str] | None = None,
+    reachable: bool = True,
+) -> Host:
+    """Return the host of a NumaHost. Never raises: what is missing in the report makes the host not ready.
+
+    Args:
+        name: The node's name.
+        spec: The administrator's part.
+        status: The agent's report. Its claims are not read: hand them to `Fleet.with_claim`.
+        labels: Of the Kubernetes node.
+        reachable: The caller's judgement of the host's Lease and of the age of the report.
+    """
+    pools = status.pools or EffectivePools(
+        dedicated=CpuSet(), shared=CpuSet(), shared_follows_dedicated=True, housekeeping=CpuSet()
+    )
+    cells = sorted(status.cells, key=lambda cell: cell.id)
+    because = _not_ready(status)
+    able = status.capabilities
+    distances = _distances(cells)
+    return Host(
+        name=name,
+        cells=tuple(_cell(cell, pools) for cell in cells),
+        distances=distances,
+        alike=_alike(distances),
+        shared_follows=pools.shared_follows_dedicated,
+        allocation_percent=spec.cpu_allocation_percent,
+        labels=dict(labels or {}),
+        ready=not because,
+        not_ready_because=because,
+        reachable=reachable,
+        unschedulable=spec.unschedulable,
+        fenced=spec.fenced,
+        kvm=able is not None and able.kvm,
+        emulation=able is not None and able.emulation_allowed,
+        max_vcpus=able.max_vcpus if able else 0,
+        machine_types=_machine_types(able),
+        directories=tuple(status.permitted.directories),
+    )
+
+
+def mask_of(cpus: CpuSet) -> int:
+    """Return the set as bits of one integer."""
+    mask = 0
+    for cpu in cpus.members:
+        mask |= 1 << cpu
+    return mask
+
+
+def cpus_of(mask: int) -> CpuSet:
+    """Return the set whose bits are in `mask`."""
+    members = []
+    while mask:
+        lowest = mask & -mask
+        members.append(lowest.bit_length() - 1)
+        mask ^= lowest
+    return CpuSet(frozenset(members))
+
+
+def _machine_types(able: Capabilities | None) -> frozenset[str]:
+    return frozenset(able.machine_types) if able else frozenset()
+
+
+def _not_ready(status: NumaHostStatus) -> str:
+    """Return why nothing can be placed, in the agent's words; an empty text means ready."""
+    ready = next((one for one in status.conditions if one.type == HostConditionType.READY), None)
+    if ready is None:
+        return "its agent has not reported"
+    if ready.status != "True":
+        return ready.message or ready.reason
+    if not status.cells or status.pools is None or status.capabilities is None:
+        return "its report has no cells, pools or capabilities yet"
+    return ""
+
+
+def _cell(cell: HostCell, pools: EffectivePools) -> Cell:
+    online = mask_of(CpuSet(frozenset(cpu.id for cpu in cell.cpus)))
+    usable = online & ~mask_of(pools.foreign)
+    memory: dict[Bytes, int] = {BASE_PAGE: cell.memory.allocatable}
+    for pool in cell.hugepages:
+        memory[pool.page_size] = pool.allocatable * pool.page_size
+    follows = pools.shared_follows_dedicated
+    return Cell(
+        id=cell.id,
+        cores=_cores(cell, online),
+        online=online,
+        dedicated=mask_of(pools.dedicated) & usable,
+        shared=0 if follows else mask_of(pools.shared) & usable,
+        housekeeping=mask_of(pools.housekeeping) & usable,
+        memory=memory,
+    )
+
+
+def _cores(cell: HostCell, online: int) -> tuple[Core, ...]:
+    """Return the cores by last-level cache, then by number, so that neighbours are close."""
+    caches: dict[int, int] = {}
+    for cpu in cell.cpus:
+        threads = (mask_of(cpu.siblings) | 1 << cpu.id) & online
+        caches.setdefault(threads, cpu.last_level_cache)
+    in_order = sorted(caches.items(), key=lambda item: (item[1], item[0] & -item[0]))
+    return tuple(Core(threads, threads.bit_count(), cache) for threads, cache in in_order)
+
+
+def _distances(cells: list[HostCell]) -> tuple[tuple[int, ...], ...]:
+    one_way = [{entry.cell: entry.value for entry in cell.distances} for cell in cells]
+
+    def there(a: int, b: int) -> int:
+        unknown = LOCAL_DISTANCE if a == b else REMOTE_DISTANCE
+        return one_way[a].get(cells[b].id, unknown)
+
+    size = range(len(cells))
+    return tuple(tuple(there(a, b) + there(b, a) for b in size) for a in size)
+
+
+def _alike(distances: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+    size = range(len(distances))
+
+    def can_swap(a: int, b: int) -> bool:
+        return all(distances[a][c] == distances[b][c] for c in size if c not in (a, b))
+
+    return tuple(next(a for a in size if a == b or can_swap(a, b)) for b in size)

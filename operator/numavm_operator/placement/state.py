@@ -1,0 +1,190 @@
+"""One host with everything that is held there: immutable, and cheap to step from one claim to the next.
+
+Held is a union, not a sum. The same claim may be known from `status.placement` and from the host's report; a VM
+under change holds `placement` and `placement.previous`. Per VM, CPUs unite and of two bookings of the same pool
+the larger counts, since one domain holds them. Between VMs, memory and floating vCPUs add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from numavm_api.placement import CpuPlacement, Placement
+from numavm_api.quantity import Bytes
+from numavm_operator.placement.free import CellUse, FreeCell, free_cell
+from numavm_operator.placement.host import Cell, Host, mask_of
+
+
+@dataclass(frozen=True, slots=True)
+class VMUse:
+    """What one VM holds on a host."""
+
+    cpus: int
+    """Mask of dedicated CPUs."""
+    memory: Mapping[tuple[int, Bytes], int]
+    """Bytes per id of the host cell and page size."""
+    floating: Mapping[int, int]
+    """vCPUs over shared CPUs, per id of the host cell."""
+    emulator_floats_over: frozenset[int]
+    """Ids of the host cells over whose CPUs its emulator floats; empty: it has a CPU of its own."""
+
+
+def use_of(claims: Iterable[Placement]) -> VMUse:
+    """Return what the claims of one VM hold together."""
+    cpus = 0
+    memory: dict[tuple[int, Bytes], int] = {}
+    floating: dict[int, int] = {}
+    over: set[int] = set()
+    for claim in claims:
+        cpus |= mask_of(claim.dedicated_cpus) | mask_of(claim.emulator_cpus)
+        for (cell, page_size), amount in claim.memory_by_host_cell().items():
+            whole = -(-amount // page_size) * page_size
+            memory[cell, page_size] = max(memory.get((cell, page_size), 0), whole)
+        for cell, vcpus in floating_of(claim).items():
+            floating[cell] = max(floating.get(cell, 0), vcpus)
+        if not claim.emulator_cpus:
+            over |= claim.host_cells.members
+    return VMUse(cpus, memory, floating, frozenset(over))
+
+
+def floating_of(claim: Placement) -> dict[int, int]:
+    """Return how many shared vCPUs count on each host cell: of a guest cell on several, equal shares, rounded up."""
+    floating: dict[int, int] = {}
+    if claim.cpu_placement is not CpuPlacement.SHARED:
+        return floating
+    for cell in claim.cells:
+        share = -(-len(cell.vcpus) // len(cell.host_cells))
+        for host_cell in cell.host_cells:
+            floating[host_cell] = floating.get(host_cell, 0) + share
+    return floating
+
+
+@dataclass(frozen=True, slots=True)
+class FitKey:
+    """Facts with their hash, which is worth remembering."""
+
+    facts: tuple[object, ...]
+    hashed: int
+
+    def __hash__(self) -> int:
+        return self.hashed
+
+
+@dataclass(frozen=True)
+class HostState:
+    """A host and what is left of it."""
+
+    host: Host
+    claims: Mapping[str, tuple[Placement, ...]]
+    """By uid."""
+    uses: Mapping[str, VMUse]
+    cells: tuple[FreeCell, ...]
+    """In the order of `host.cells`."""
+    watched: tuple[int, ...]
+    """Sets of host cells (masks of indices, two cells or more) over whose free CPUs alone some emulator floats."""
+    alone: frozenset[int]
+    """Single cells (masks) of the same kind: there one CPU stays free."""
+
+    @classmethod
+    def of(cls, host: Host, claims: Mapping[str, tuple[Placement, ...]]) -> HostState:
+        """Return the state of a host under the given claims."""
+        uses = {uid: use_of(placements) for uid, placements in claims.items()}
+        return cls._made(host, claims, uses, None, None)
+
+    def with_claims(self, uid: str, placements: tuple[Placement, ...]) -> HostState:
+        """Return the state in which `uid` holds just these placements; none: it holds nothing."""
+        claims = {**self.claims, uid: placements}
+        uses = {**self.uses, uid: use_of(placements)}
+        if not placements:
+            del claims[uid], uses[uid]
+        changed = [use for use in (self.uses.get(uid), uses.get(uid)) if use]
+        return self._made(self.host, claims, uses, self, changed)
+
+    @cached_property
+    def fit_key(self) -> FitKey:
+        """What the search looks at: states of equal keys get equal answers."""
+        ids = tuple(cell.id for cell in self.host.cells)
+        facts = (ids, self.cells, self.host.distances, self.watched)
+        return FitKey(facts, hash(facts))
+
+    @classmethod
+    def _made(
+        cls,
+        host: Host,
+        claims: Mapping[str, tuple[Placement, ...]],
+        uses: Mapping[str, VMUse],
+        before: HostState | None,
+        changed: list[VMUse] | None,
+    ) -> HostState:
+        watched = _watched(host, uses)
+        alone = frozenset(mask for mask in watched if mask.bit_count() == 1)
+        same_watch = before is not None and before.alone == alone
+        cells = tuple(
+            before.cells[index]
+            if before is not None and same_watch and not _touches(cell, changed or ())
+            else _free(host, index, uses, keep_one=(1 << index) in alone)
+            for index, cell in enumerate(host.cells)
+        )
+        return cls(host, claims, uses, cells, tuple(sorted(watched - alone)), alone)
+
+
+def _touches(cell: Cell, changed: Iterable[VMUse]) -> bool:
+    return any(
+        use.cpus & cell.online
+        or cell.id in use.floating
+        or any(host_cell == cell.id for host_cell, _ in use.memory)
+        for use in changed
+    )
+
+
+def _free(host: Host, index: int, uses: Mapping[str, VMUse], *, keep_one: bool) -> FreeCell:
+    cell = host.cells[index]
+    return free_cell(
+        cell,
+        _cell_use(cell, uses.values()),
+        follows=host.shared_follows,
+        allocation_percent=host.allocation_percent,
+        keep_one=keep_one,
+    )
+
+
+def _cell_use(cell: Cell, uses: Iterable[VMUse]) -> CellUse:
+    held = 0
+    floating = 0
+    memory: dict[Bytes, int] = {}
+    for use in uses:
+        held |= use.cpus
+        floating += use.floating.get(cell.id, 0)
+        for size in cell.memory:
+            taken = use.memory.get((cell.id, size))
+            if taken:
+                memory[size] = memory.get(size, 0) + taken
+    return CellUse(held & cell.online, floating, memory)
+
+
+def _watched(host: Host, uses: Mapping[str, VMUse]) -> set[int]:
+    """Return the sets of cells without a refuge over which emulators float, as far as a CPU is free there.
+
+    Where none is free, there is nothing left that a new VM could take away.
+    """
+    held = 0
+    for use in uses.values():
+        held |= use.cpus
+    refuge = {
+        cell.id for cell in host.cells if _has_refuge(cell, held, follows=host.shared_follows)
+    }
+    if len(refuge) == len(host.cells):
+        return set()
+    over = {use.emulator_floats_over for use in uses.values() if use.emulator_floats_over}
+    masks: set[int] = set()
+    for ids in over:
+        cells = [(at, cell) for at, cell in enumerate(host.cells) if cell.id in ids]
+        if not ids & refuge and any(cell.dedicated & ~held for _, cell in cells):
+            masks.add(sum(1 << at for at, _ in cells))
+    return masks
+
+
+def _has_refuge(cell: Cell, held: int, *, follows: bool) -> bool:
+    return bool(cell.housekeeping & ~held) or (not follows and bool(cell.shared & ~held))

@@ -1,0 +1,1 @@
+"""What becomes of a NumaVM: observe, decide, act, report."""

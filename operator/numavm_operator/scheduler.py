@@ -1,0 +1,276 @@
+"""Gives waiting VMs their claims: one at a time, oldest first.
+
+Owns the single flight: take a VM, look at the ledger, place, assume, write. A conflict forgets the
+assumption; a write of which nobody knows whether it was done keeps it until the object was read
+again. What fits nowhere waits, and is tried again when capacity appears, not by the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from numavm_api.effective import effective
+from numavm_api.errors import ConflictError, NumaVMError, RejectedError, TransientError
+from numavm_api.numavm import NumaVMSpec
+from numavm_api.request_hash import request_hash
+from numavm_operator.clock import Clock
+from numavm_operator.errors import NotFoundError, NotLeaderError
+from numavm_operator.metrics import Metrics
+from numavm_operator.objects import Vm, VmKey
+from numavm_operator.picture import Picture
+from numavm_operator.placement import (
+    Placed,
+    Policy,
+    Refusal,
+    Request,
+    Undecided,
+    place,
+    request_for,
+    summary,
+)
+from numavm_operator.ports import Epochs, Reader, VmWriter
+from numavm_operator.reconcile.decide import Place, decide
+from numavm_operator.reconcile.refusals import Excluded, excluded
+from numavm_operator.reconcile.world import Outcome, Waiting
+
+UNDECIDED_SECONDS = 5.0
+"""When a VM is tried again whose search did not come to an end."""
+REJECTED_SECONDS = 30.0
+"""When a claim is tried again that the API server did not take."""
+UNSETTLED_SECONDS = 1.0
+"""When a VM is read again of which it is not known whether its claim was written."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """The one task that writes claims."""
+
+    picture: Picture
+    writer: VmWriter
+    reader: Reader
+    epochs: Epochs
+    clock: Clock
+    metrics: Metrics
+    look_at: Callable[[VmKey], None]
+    policy: Policy = field(default_factory=Policy)
+    _pending: dict[VmKey, Hashable] = field(default_factory=dict)
+    _fresh: set[VmKey] = field(default_factory=set)
+    _unsettled: dict[VmKey, str] = field(default_factory=dict)
+    _left_out: set[str] = field(default_factory=set)
+    _retry_all: bool = False
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
+    _timer: asyncio.TimerHandle | None = None
+
+    def submit(self, vm: Vm) -> None:
+        """Have a VM placed; one that waits already, and has not changed, goes on waiting."""
+        mark = (vm.uid, vm.generation, tuple(vm.status.refusals))
+        if self._pending.get(vm.key) == mark:
+            return
+        self._pending[vm.key] = mark
+        self._fresh.add(vm.key)
+        self._woken.set()
+
+    def withdraw(self, key: VmKey) -> None:
+        """Stop trying to place a VM."""
+        self._pending.pop(key, None)
+        self._fresh.discard(key)
+
+    def wake(self) -> None:
+        """Try all waiting VMs again: capacity may have appeared."""
+        self._retry_all = True
+        self._woken.set()
+
+    def host_reported(self, name: str) -> None:
+        """Try again where a host that was left out for its refusals has changed its report."""
+        if name in self._left_out:
+            self._left_out.discard(name)
+            self.wake()
+
+    async def run(self) -> None:
+        """Place VMs, until cancelled or no longer leading.
+
+        Raises:
+            NotLeaderError: this operator may not write any more.
+        """
+        while True:
+            await self._woken.wait()
+            self._woken.clear()
+            await self._sweep()
+
+    async def _sweep(self) -> None:
+        todo = set(self._pending) if self._retry_all else set(self._fresh)
+        self._retry_all = False
+        self._fresh -= todo
+        self.metrics.pending.set(len(self._pending))
+        vms = [vm for vm in (self.picture.vms.get(key) for key in todo) if vm is not None]
+        for turn in (
+            self._settle_all,
+            *(self._turn_of(vm) for vm in sorted(vms, key=_oldest_first)),
+        ):
+            try:
+                await turn()
+            except NotLeaderError:
+                raise
+            except NumaVMError as error:
+                log.warning("placement_failed", error=str(error))
+                self._wake_in(UNSETTLED_SECONDS)
+            except Exception as error:
+                log.error("placement_broke", exc_info=error)  # noqa: TRY400 - as structlog wants it
+                self._wake_in(UNDECIDED_SECONDS)
+            await asyncio.sleep(0)  # lets watches and workers run between two placements
+
+    def _turn_of(self, vm: Vm) -> Callable[[], Awaitable[None]]:
+        return lambda: self._attempt(vm.key)
+
+    async def _attempt(self, key: VmKey) -> None:
+        world = self.picture.world(key)
+        if key in self._unsettled:
+            return
+        if world is None or not isinstance(decide(world), Place):
+            self._no_longer_waits(key)
+            return
+        if not self.picture.open_for_placement:
+            text = "Waiting until every host has confirmed what it holds."
+            self._waits(world.vm, Outcome.WAITING_FOR_HOSTS, text)
+            return
+        highest = self.picture.ledger.highest_epoch
+        if highest > self.epochs.epoch:
+            await self.epochs.raise_epoch(highest + 1)
+        if world.vm.accepted is not None:
+            await self._place(world.vm, world.vm.accepted)
+
+    async def _place(self, vm: Vm, spec: NumaVMSpec) -> None:
+        request = self._request(vm, spec)
+        began = self.clock.seconds()
+        result = place(request, self.picture.ledger.fleet, self.policy)
+        self.metrics.placement_seconds.observe(self.clock.seconds() - began)
+        match result:
+            case Placed():
+                await self._claim(vm, result)
+            case Refusal():
+                self.metrics.placements.labels("unschedulable").inc()
+                self._waits(vm, Outcome.UNSCHEDULABLE, summary(result))
+            case Undecided():
+                self.metrics.placements.labels("undecided").inc()
+                self._waits(vm, Outcome.UNDECIDED, summary(result))
+                self._wake_in(UNDECIDED_SECONDS)
+
+    async def _claim(self, vm: Vm, placed: Placed) -> None:
+        ledger, placement = self.picture.ledger, placed.placement
+        ledger.assume(vm.uid, placed.node_name, placement)
+        try:
+            written = await self.writer.claim(
+                vm,
+                node_name=placed.node_name,
+                placement=placement,
+                refusals=vm.status.refusals,
+            )
+        except (ConflictError, NotFoundError):
+            ledger.forget(vm.uid)
+            self.withdraw(vm.key)
+            self.look_at(vm.key)
+            self.metrics.placements.labels("conflict").inc()
+            return
+        except TransientError:
+            self._unsettled[vm.key] = vm.uid
+            raise
+        except RejectedError as error:
+            ledger.forget(vm.uid)
+            self._waits(vm, Outcome.UNDECIDED, f"The claim could not be written: {error}")
+            self._wake_in(REJECTED_SECONDS)
+            return
+        except NumaVMError:
+            ledger.forget(vm.uid)
+            raise
+        self.picture.wrote(written)
+        ledger.forget(vm.uid)  # it is stated now
+        self._no_longer_waits(vm.key)
+        self.look_at(vm.key)
+        self.metrics.placements.labels("placed").inc()
+        log.info(
+            "placed",
+            numavm=str(vm.key),
+            uid=vm.uid,
+            node=placed.node_name,
+            placement=placement.id,
+            map=placement.summary,
+            epoch=placement.epoch,
+        )
+
+    async def _settle_all(self) -> None:
+        """Read the VMs again of which it is not known whether their claims were written."""
+        for key, uid in list(self._unsettled.items()):
+            with suppress(NotFoundError):
+                self.picture.wrote(await self.reader.vm(key))
+            self.picture.ledger.forget(uid)
+            del self._unsettled[key]
+            self.look_at(key)
+
+    def _request(self, vm: Vm, spec: NumaVMSpec) -> Request:
+        left_out: dict[str, str] = {}
+        for refusal in vm.status.refusals:
+            host = self.picture.hosts.get(refusal.node_name)
+            version = str(host.resource_version) if host is not None else None
+            out = excluded(refusal, host_version=version, now=self.clock.now())
+            if isinstance(out, Excluded):
+                left_out[refusal.node_name] = out.why
+                self._left_out.add(refusal.node_name)
+                self._wake_in(out.seconds_left)
+        former = former_host(vm)
+        return request_for(
+            effective(spec),
+            uid=vm.uid,
+            namespace=vm.key.namespace,
+            name=vm.key.name,
+            placement_id=secrets.token_hex(6),
+            epoch=self.epochs.epoch,
+            request_hash=request_hash(spec),
+            domain_type=spec.domain.type,
+            node_selector=spec.node_selector,
+            excluded=left_out,
+            tied_to=former if spec.volumes else None,
+            former_host=former,
+        )
+
+    def _waits(self, vm: Vm, outcome: Outcome, message: str) -> None:
+        if self.picture.set_waiting(vm, Waiting(outcome, message)):
+            self.look_at(vm.key)
+
+    def _no_longer_waits(self, key: VmKey) -> None:
+        self.withdraw(key)
+        vm = self.picture.vms.get(key)
+        if vm is not None:
+            self.picture.set_waiting(vm, None)
+
+    def _wake_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        if self._timer is not None and loop.time() < self._timer.when() <= due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(due, self.wake)
+
+
+def _oldest_first(vm: Vm) -> tuple[str, VmKey]:
+    return vm.created, vm.key
+
+
+def former_host(vm: Vm) -> str | None:
+    """Return where the VM last ran: a hostDisk ties it there, and others go back there if they can.
+
+    An agent that refuses a later claim reports no start; the machine type, known only of a domain
+    that was there, stays.
+    """
+    domain = vm.status.domain
+    if domain is None or (domain.started_at is None and domain.machine is None):
+        return None
+    return domain.node_name

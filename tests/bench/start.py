@@ -1,0 +1,91 @@
+"""From an acknowledged create to Ready, against bare `virsh create` of the same XML and host.
+
+The VM has nothing to boot from, so that the guest's own work stays out of the figures.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from rich.console import Console
+from rich.progress import track
+
+from bench.local_stack import local_stack, renamed_domain
+from bench.report import Table, median, percentile
+from numavm_lab.local import LIBVIRT_URI, ThisMachine
+from support.vms import Manifest, Vms, condition, vm_manifest
+
+ROUNDS = 15
+DEADLINE_SECONDS = 240
+
+
+def run(console: Console) -> list[Table]:
+    """Measure both, turn by turn, and say where the added time goes."""
+    ours: list[dict[str, float]] = []
+    bare: list[float] = []
+    with local_stack(console) as (stack, vms):
+        start_one(vms, stack.local, "warm-up")  # libvirt asks QEMU what it can do, once
+        for number in track(range(ROUNDS), "starts", console=console):
+            timings, xml = start_one(vms, stack.local, f"start-{number}")
+            ours.append(timings)
+            bare.append(bare_create(stack.local, xml, f"bare-{number}"))
+    return [_table(ours, bare)]
+
+
+def start_one(vms: Vms, host: ThisMachine, name: str) -> tuple[dict[str, float], str]:
+    """Create a NumaVM, wait until it is Ready, delete it; return seconds per step and its XML."""
+    created = vms.create(vm_manifest(name, [(1, "64Mi")]))
+    began = time.monotonic()
+    seen: dict[str, float] = {}
+
+    def note(vm: Manifest) -> bool:
+        now = time.monotonic() - began
+        if "placement" in vm.get("status", {}):
+            seen.setdefault("claimed", now)
+        if vm.get("status", {}).get("domain", {}).get("state") == "Running":
+            seen.setdefault("running", now)
+        if condition(vm, "Ready").get("status") == "True":
+            seen.setdefault("ready", now)
+        return "ready" in seen
+
+    vms.wait(name, note, DEADLINE_SECONDS, "Ready", poll_seconds=0.01)
+    uid = created["metadata"]["uid"]
+    xml = host.exec(["virsh", "--connect", LIBVIRT_URI, "dumpxml", uid]).stdout
+    vms.delete_and_wait(name)
+    return seen, xml
+
+
+def bare_create(host: ThisMachine, xml: str, name: str) -> float:
+    """Create the same domain by virsh alone and destroy it; return the seconds of the creation."""
+    path = host.directory / f"{name}.xml"
+    path.write_text(renamed_domain(xml, name))
+    began = time.monotonic()
+    host.exec(["virsh", "--connect", LIBVIRT_URI, "create", str(path)])
+    took = time.monotonic() - began
+    host.exec(["virsh", "--connect", LIBVIRT_URI, "destroy", name])
+    return took
+
+
+def _table(ours: list[dict[str, float]], bare: list[float]) -> Table:
+    def row(what: str, values: list[float]) -> tuple[str, str, str, str]:
+        middle = median(values)
+        return (
+            what,
+            f"{middle * 1000:.0f}",
+            f"{percentile(values, 95) * 1000:.0f}",
+            f"{middle / median(bare):.2f}",
+        )
+
+    return Table(
+        name="start",
+        title=f"create to Ready, {len(ours)} VMs of one vCPU, this machine's libvirt, milliseconds",
+        columns=("", "median", "P95", "to virsh create"),
+        rows=(
+            row("virsh create", bare),
+            row("claimed", [one["claimed"] for one in ours]),
+            row("domain running in status", [one["running"] for one in ours]),
+            row("Ready and verified", [one["ready"] for one in ours]),
+        ),
+        notes=(f"measured {datetime.now().astimezone():%Y-%m-%d}, one after another",),
+    )

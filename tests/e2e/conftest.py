@@ -1,0 +1,100 @@
+"""One running NumaVM for the whole suite: control plane, operator, two hosts with an agent each."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kubernetes import client
+
+from numavm_lab.controlplane.plane import ControlPlane
+from numavm_lab.hosts import LabHost, demo_hosts
+from numavm_lab.stack import Stack
+from support.vms import Vms
+from support.wait import wait_for
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The running whole. Its directory is short: socket paths below it are limited to 107 bytes."""
+    directory = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
+    plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
+    made = Stack(directory, plane=plane, progress=print)
+    try:
+        made.up(demo_hosts())
+        yield made
+    finally:
+        made.down()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def admin(stack: Stack) -> Iterator[client.ApiClient]:
+    """An API client with the administrator's rights."""
+    with stack.admin() as api:
+        yield api
+
+
+@pytest.fixture
+def vms(stack: Stack, admin: client.ApiClient, request: pytest.FixtureRequest) -> Iterator[Vms]:
+    """The NumaVMs of a namespace of the test's own; emptied after it."""
+    yield from _vms_of_namespace(stack, admin, request.node.name)
+
+
+@pytest.fixture(scope="module")
+def module_vms(
+    stack: Stack, admin: client.ApiClient, request: pytest.FixtureRequest
+) -> Iterator[Vms]:
+    """The NumaVMs of a namespace of the module's own; emptied after it."""
+    yield from _vms_of_namespace(stack, admin, request.module.__name__)
+
+
+def _vms_of_namespace(stack: Stack, admin: client.ApiClient, title: str) -> Iterator[Vms]:
+    wait_for_hosts(stack, admin)
+    words = re.sub(r"[^a-z0-9]+", "-", title.lower())[-50:].strip("-")
+    body = client.V1Namespace(metadata=client.V1ObjectMeta(name=f"{words}-{secrets.token_hex(2)}"))
+    name = client.CoreV1Api(admin).create_namespace(body).metadata.name
+    made = Vms(admin, name)
+    yield made
+    made.delete_and_wait()
+
+
+@pytest.fixture
+def host_a(stack: Stack) -> LabHost:
+    """Two cells of four CPUs, with KVM."""
+    return stack.lab.host("host-a")
+
+
+@pytest.fixture
+def host_b(stack: Stack) -> LabHost:
+    """Four cells of four CPUs, with SMT and unequal distances, without KVM."""
+    return stack.lab.host("host-b")
+
+
+def wait_for_hosts(stack: Stack, admin: client.ApiClient) -> None:
+    """Wait until every lab host reports itself ready."""
+    names = {host.name for host in stack.lab.hosts()}
+    vms = Vms(admin, "default")
+
+    def ready() -> dict[str, str]:
+        return {
+            host["metadata"]["name"]: str(
+                [
+                    f"{one['type']}={one['status']}"
+                    for one in host.get("status", {}).get("conditions", [])
+                ]
+            )
+            for host in vms.hosts()
+        }
+
+    wait_for(
+        ready,
+        until=lambda seen: all("Ready=True" in seen.get(name, "") for name in names),
+        deadline_seconds=180,
+        describe="every NumaHost Ready",
+    )

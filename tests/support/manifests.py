@@ -1,0 +1,304 @@
+"""NumaVM manifests for tests: good ones, and a bad one for each rule, with what its refusal must say.
+
+A bad manifest is a good one with a change at one path, so that nothing else can be the cause.
+"""
+
+# ruff: noqa: E501 - a table: one row is one case
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Spec = dict[str, Any]
+
+REMOVED = object()
+"""As a value in a change: the field is taken away."""
+
+
+class Refuser(StrEnum):
+    """Who is the first to refuse."""
+
+    SCHEMA = "the schema"
+    """The API server, by type, pattern, bound or CEL rule."""
+    POLICY = "a policy"
+    """The API server, by an admission policy."""
+    OPERATOR = "the operator"
+    """`read_spec`, shown as `Accepted=False`."""
+
+
+def cell(number: int, cpus: str, memory: str = "1Gi", **more: Any) -> Spec:
+    """Return a guest cell."""
+    return {"id": number, "cpus": cpus, "memory": memory, **more}
+
+
+TWO_CELLS: Spec = {
+    "domain": {
+        "cpu": {
+            "sockets": 2,
+            "cores": 2,
+            "threads": 2,
+            "dedicatedCpuPlacement": True,
+            "numa": {"cells": [cell(0, "0-3"), cell(1, "4-7")]},
+        }
+    }
+}
+"""Two guest cells of two cores with two threads and 1Gi each, dedicated CPUs."""
+
+NO_CELLS: Spec = {"domain": {"cpu": {"cores": 2}, "memory": {"guest": "512Mi"}}}
+"""The smallest: two shared vCPUs, no NUMA wish."""
+
+WITH_DEVICES: Spec = {
+    "domain": {
+        "cpu": {"cores": 2},
+        "memory": {"guest": "1Gi"},
+        "devices": {
+            "disks": [
+                {"name": "root", "bootOrder": 1},
+                {"name": "data", "disk": {"bus": "sata"}, "bootOrder": 2},
+            ],
+            "interfaces": [
+                {"name": "net0", "macAddress": "52:54:00:00:00:01"},
+                {"name": "net1", "model": "e1000e"},
+            ],
+        },
+    },
+    "networks": [{"name": "net0", "user": {}}, {"name": "net1", "user": {}}],
+    "volumes": [
+        {"name": "root", "hostDisk": {"path": "/var/lib/numavm/root.img"}},
+        {"name": "data", "hostDisk": {"path": "/var/lib/numavm/data.img"}},
+    ],
+}
+"""Two disks and two interfaces."""
+
+KERNEL_BOOT: Spec = {
+    "domain": {
+        "memory": {"guest": "1.5Gi"},
+        "firmware": {
+            "kernelBoot": {
+                "kernel": "/boot/vmlinuz",
+                "initrd": "/boot/initrd.img",
+                "args": "console=ttyS0 quiet",
+            }
+        },
+    }
+}
+
+GOOD: Mapping[str, Spec] = {
+    "two-cells": TWO_CELLS,
+    "no-cells": NO_CELLS,
+    "with-devices": WITH_DEVICES,
+    "kernel-boot": KERNEL_BOOT,
+    "huge-pages-by-cell": {
+        "runStrategy": "RerunOnFailure",
+        "nodeSelector": {"topology.kubernetes.io/zone": "a", "numa": ""},
+        "placement": {"cellSharing": "Allow"},
+        "domain": {
+            "machine": {"type": "pc-q35-7.2"},
+            "cpu": {
+                "cores": 4,
+                "model": "host-model",
+                "numa": {
+                    "hostBinding": {"mode": "Preferred"},
+                    "cells": [
+                        cell(1, "0,2", "1Gi", hugepages={"pageSize": "1Gi"}),
+                        cell(0, "1,3", 1073741824, hugepages={"pageSize": "2Mi"}),
+                    ],
+                },
+            },
+            "memory": {"guest": "2Gi", "backing": {"source": "Memfd", "access": "Shared"}},
+        },
+    },
+    "bound-by-hand": {
+        "runStrategy": "Halted",
+        "restartToken": "2026-01-01T00:00:00Z",
+        "terminationGracePeriodSeconds": 0,
+        "domain": {
+            "type": "TCG",
+            "cpu": {
+                "sockets": 2,
+                "dedicatedCpuPlacement": True,
+                "threadPolicy": "Isolate",
+                "isolateEmulatorThread": True,
+                "numa": {
+                    "hostBinding": {"hostCells": "0-3,^2", "mode": "Restrictive"},
+                    "cells": [
+                        cell(0, "0", hostBinding={"hostCells": "0-1"}),
+                        cell(1, "1", hostBinding={"hostCells": "3"}),
+                    ],
+                },
+            },
+            "memory": {"guest": "2Gi"},
+        },
+    },
+}
+"""Accepted by everyone."""
+
+
+@dataclass(frozen=True)
+class BadManifest:
+    """A good spec with one change that must be refused."""
+
+    name: str
+    base: Spec
+    path: str
+    """Where the change is made: `domain.cpu.numa.cells.1.cpus`."""
+    value: Any
+    """What is put there, or `REMOVED`."""
+    refuser: Refuser
+    says: tuple[str, ...]
+    """Parts that the refusal has: field, value, limit."""
+
+    @property
+    def spec(self) -> Spec:
+        """The bad spec."""
+        return changed(self.base, self.path, self.value)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def changed(base: Spec, path: str, value: Any) -> Spec:
+    """Return a copy of a spec with the value at a path changed, or taken away."""
+    result = copy.deepcopy(base)
+    *steps, last = [int(step) if step.isdigit() else step for step in path.split(".")]
+    parent: Any = result
+    for step in steps:
+        parent = parent[step] if isinstance(step, int) else parent.setdefault(step, {})
+    if value is REMOVED:
+        del parent[last]
+    else:
+        parent[last] = value
+    return result
+
+
+def numavm(name: str, spec: Spec, namespace: str | None = None) -> dict[str, Any]:
+    """Return a NumaVM."""
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {
+        "apiVersion": "numavm.io/v1alpha1",
+        "kind": "NumaVM",
+        "metadata": metadata,
+        "spec": copy.deepcopy(spec),
+    }
+
+
+_CELLS = "domain.cpu.numa.cells"
+
+
+def _by_schema() -> list[BadManifest]:
+    def bad(name: str, base: Spec, path: str, value: Any, *says: str) -> BadManifest:
+        return BadManifest(name, base, path, value, Refuser.SCHEMA, says)
+
+    huge = changed(TWO_CELLS, "domain.memory.hugepages", {"pageSize": "2Mi"})
+    return [
+        bad("run-strategy-unknown", NO_CELLS, "runStrategy", "Sometimes", "spec.runStrategy", "Sometimes", "Always"),
+        bad("grace-negative", NO_CELLS, "terminationGracePeriodSeconds", -1, "spec.terminationGracePeriodSeconds", "-1", "0"),
+        bad("restart-token-long", NO_CELLS, "restartToken", "t" * 65, "spec.restartToken", "64"),
+        bad("no-domain", NO_CELLS, "domain", REMOVED, "spec.domain", "Required"),
+        bad("unknown-field", NO_CELLS, "domain.cpu.hyperthreads", 2, "spec.domain.cpu.hyperthreads", "unknown field"),
+        bad("zero-sockets", NO_CELLS, "domain.cpu.sockets", 0, "spec.domain.cpu.sockets", "0", "1"),
+        bad("too-many-threads", NO_CELLS, "domain.cpu.threads", 16, "spec.domain.cpu.threads", "16", "8"),
+        bad("sockets-text", NO_CELLS, "domain.cpu.sockets", "two", "spec.domain.cpu.sockets", "integer"),
+        bad("model-hostile", NO_CELLS, "domain.cpu.model", "x'/><evil", "spec.domain.cpu.model", "evil", "A-Za-z0-9"),
+        bad("machine-unknown", NO_CELLS, "domain.machine.type", "virt", "spec.domain.machine.type", "virt", "q35"),
+        bad("no-cells-at-all", TWO_CELLS, _CELLS, [], "spec.domain.cpu.numa.cells", "1"),
+        bad("cell-id-twice", TWO_CELLS, f"{_CELLS}.1.id", 0, "spec.domain.cpu.numa.cells[1]", "Duplicate", "0"),
+        bad("cell-id-too-large", TWO_CELLS, f"{_CELLS}.1.id", 16, "cells[1].id", "16", "15"),
+        bad("cpuset-text", TWO_CELLS, f"{_CELLS}.0.cpus", "zero to three", "cells[0].cpus", "zero to three", "[0-9]"),
+        bad("cpuset-empty", TWO_CELLS, f"{_CELLS}.0.cpus", "", "cells[0].cpus", "[0-9]"),
+        bad("cpuset-starts-with-exclusion", TWO_CELLS, f"{_CELLS}.0.cpus", "^3,0-2", "cells[0].cpus", "^3,0-2"),
+        bad("cpuset-long", TWO_CELLS, f"{_CELLS}.0.cpus", "0," * 600 + "0", "cells[0].cpus", "1024"),
+        bad("cell-memory-zero", TWO_CELLS, f"{_CELLS}.0.memory", 0, "cells[0].memory", "0", "1Mi"),
+        bad("cell-memory-odd", TWO_CELLS, f"{_CELLS}.0.memory", "1025Ki", "cells[0].memory", "1025Ki", "1Mi"),
+        bad("cell-memory-negative", TWO_CELLS, f"{_CELLS}.0.memory", -1, "cells[0].memory", "-1", "0"),
+        bad("cell-memory-gb", TWO_CELLS, f"{_CELLS}.0.memory", "1GB", "cells[0].memory", "1GB"),
+        bad("cell-memory-fraction", TWO_CELLS, f"{_CELLS}.0.memory", "0.5", "cells[0].memory", "0.5", "whole number"),
+        bad("cell-memory-too-large", TWO_CELLS, f"{_CELLS}.0.memory", "99999999Pi", "cells[0].memory", "99999999Pi", "2^63"),
+        bad("cell-memory-not-in-its-pages", TWO_CELLS, f"{_CELLS}.0.hugepages", {"pageSize": "16Gi"}, "cells[0].memory", "1Gi", "16Gi"),
+        bad("page-size-odd", TWO_CELLS, f"{_CELLS}.0.hugepages", {"pageSize": "3Mi"}, "cells[0].hugepages.pageSize", "3Mi", "power of two"),
+        bad("page-size-small", NO_CELLS, "domain.memory.hugepages", {"pageSize": "64Ki"}, "memory.hugepages.pageSize", "64Ki", "2Mi"),
+        bad("binding-mode-unknown", TWO_CELLS, "domain.cpu.numa.hostBinding", {"mode": "strict"}, "numa.hostBinding.mode", "strict", "Strict"),
+        bad("host-cells-text", TWO_CELLS, "domain.cpu.numa.hostBinding", {"hostCells": "all"}, "numa.hostBinding.hostCells", "all"),
+        bad("no-memory", NO_CELLS, "domain.memory", {}, "spec.domain.memory.guest", "nothing", "needs memory"),
+        bad("guest-odd", NO_CELLS, "domain.memory.guest", "1000k", "spec.domain.memory.guest", "1000k", "1Mi"),
+        bad("guest-not-in-pages", changed(NO_CELLS, "domain.memory.hugepages", {"pageSize": "1Gi"}), "domain.memory.guest", "1536Mi", "spec.domain.memory.guest", "1536Mi", "1Gi"),
+        bad("huge-pages-anonymous", huge, "domain.memory.backing", {"source": "Anonymous"}, "spec.domain.memory.backing.source", "Anonymous", "memfd"),
+        bad("huge-pages-on-demand", huge, "domain.memory.backing", {"allocation": "OnDemand"}, "spec.domain.memory.backing.allocation", "OnDemand", "huge page"),
+        bad("shared-anonymous", NO_CELLS, "domain.memory.backing", {"source": "Anonymous", "access": "Shared"}, "spec.domain.memory.backing.source", "Anonymous", "Shared"),
+        bad("require-without-dedicated", NO_CELLS, "domain.cpu.threadPolicy", "Require", "spec.domain.cpu.threadPolicy", "Require", "dedicated"),
+        bad("isolate-without-dedicated", NO_CELLS, "domain.cpu.threadPolicy", "Isolate", "spec.domain.cpu.threadPolicy", "Isolate", "dedicated"),
+        bad("emulator-without-dedicated", NO_CELLS, "domain.cpu", {"isolateEmulatorThread": True}, "spec.domain.cpu.isolateEmulatorThread", "true", "dedicated"),
+        bad("two-ways-to-boot", KERNEL_BOOT, "domain.firmware.bootloader", {"bios": {}}, "spec.domain.firmware.kernelBoot", "bootloader", "one way"),
+        bad("kernel-dots", KERNEL_BOOT, "domain.firmware.kernelBoot.kernel", "/boot/../etc/shadow", "kernelBoot.kernel", "/boot/../etc/shadow", ".."),
+        bad("initrd-dots", KERNEL_BOOT, "domain.firmware.kernelBoot.initrd", "/boot/./x", "kernelBoot.initrd", "/boot/./x", "component ."),
+        bad("kernel-relative", KERNEL_BOOT, "domain.firmware.kernelBoot.kernel", "vmlinuz", "kernelBoot.kernel", "vmlinuz", "^/"),
+        bad("kernel-blank", KERNEL_BOOT, "domain.firmware.kernelBoot.kernel", "/boot/a b", "kernelBoot.kernel", "/boot/a b"),
+        bad("kernel-newline", KERNEL_BOOT, "domain.firmware.kernelBoot.kernel", "/boot/a\nb", "kernelBoot.kernel"),
+        bad("args-newline", KERNEL_BOOT, "domain.firmware.kernelBoot.args", "quiet\ninit=/x", "kernelBoot.args", "quiet"),
+        bad("args-long", KERNEL_BOOT, "domain.firmware.kernelBoot.args", "a" * 2048, "kernelBoot.args", "2047"),
+        bad("volume-dots", WITH_DEVICES, "volumes.0.hostDisk.path", "/var/lib/../x", "spec.volumes[0].hostDisk.path", "/var/lib/../x", ".."),
+        bad("disk-name-hostile", WITH_DEVICES, "domain.devices.disks.0.name", "../root", "disks[0].name", "../root"),
+        bad("disk-name-twice", WITH_DEVICES, "domain.devices.disks.1.name", "root", "disks[1]", "Duplicate", "root"),
+        bad("disk-bus-unknown", WITH_DEVICES, "domain.devices.disks.0.disk", {"bus": "ide"}, "disks[0].disk.bus", "ide", "virtio"),
+        bad("boot-order-zero", WITH_DEVICES, "domain.devices.disks.0.bootOrder", 0, "disks[0].bootOrder", "0", "1"),
+        bad("mac-multicast", WITH_DEVICES, "domain.devices.interfaces.0.macAddress", "01:00:5e:00:00:01", "interfaces[0].macAddress", "01:00:5e:00:00:01"),
+        bad("network-of-no-kind", WITH_DEVICES, "networks.0", {"name": "net0"}, "spec.networks[0].user", "Required"),
+        bad("node-selector-large", NO_CELLS, "nodeSelector", {f"k{n}": "v" for n in range(17)}, "spec.nodeSelector", "16"),
+    ]  # fmt: skip
+
+
+def _by_policy() -> list[BadManifest]:
+    def bad(name: str, base: Spec, path: str, value: Any, *says: str) -> BadManifest:
+        return BadManifest(name, base, path, value, Refuser.POLICY, says)
+
+    restrictive = {"mode": "Restrictive"}
+    return [
+        bad("too-many-vcpus", NO_CELLS, "domain.cpu.sockets", 300, "spec.domain.cpu.sockets", "600", "512"),
+        bad("too-many-vcpus-for-pc", changed(NO_CELLS, "domain.machine.type", "pc"), "domain.cpu.sockets", 128, "spec.domain.cpu.sockets", "256", "255", "q35"),
+        bad("cell-id-gap", TWO_CELLS, f"{_CELLS}.1.id", 2, "spec.domain.cpu.numa.cells[*].id", "0, 2", "0 to 1"),
+        bad("vcpu-past-the-maximum", TWO_CELLS, f"{_CELLS}.1.cpus", "4-8", "cells[*].cpus", "4-8", "0 to 7"),
+        bad("vcpu-in-two-cells", TWO_CELLS, f"{_CELLS}.1.cpus", "3-7", "cells[*].cpus", "3-7", "exactly one"),
+        bad("vcpu-in-no-cell", TWO_CELLS, f"{_CELLS}.1.cpus", "4-6", "cells[*].cpus", "4-6", "7 of 8"),
+        bad("cpuset-backwards", TWO_CELLS, f"{_CELLS}.1.cpus", "7-4", "cells[1].cpus", "7-4", "backwards"),
+        bad("host-cells-backwards", TWO_CELLS, f"{_CELLS}.1.hostBinding", {"hostCells": "1-0"}, "cells[1].hostBinding.hostCells", "1-0", "backwards"),
+        bad("host-cells-past-everything", TWO_CELLS, "domain.cpu.numa.hostBinding", {"hostCells": "0,20000"}, "numa.hostBinding.hostCells", "0,20000", "16383"),
+        bad("restrictive-for-one", TWO_CELLS, f"{_CELLS}.1.hostBinding", restrictive, "cells[*].hostBinding.mode", "Strict, Restrictive", "all cells or for none"),
+        bad("guest-is-not-the-sum", TWO_CELLS, "domain.memory.guest", "3Gi", "spec.domain.memory.guest", "3Gi", "2147483648"),
+        bad("cells-not-in-pages", changed(TWO_CELLS, f"{_CELLS}.1.memory", "1536Mi"), "domain.memory.hugepages", {"pageSize": "1Gi"}, "cells[*].memory", "1536Mi", "1Gi"),
+        bad("memory-too-large", NO_CELLS, "domain.memory.guest", "65Ti", "spec.domain.memory.guest", "65Ti", "64Ti"),
+        bad("disk-without-volume", WITH_DEVICES, "domain.devices.disks.1.name", "swap", "spec.domain.devices.disks[*].name", "swap", "spec.volumes"),
+        bad("volume-without-disk", WITH_DEVICES, "domain.devices.disks", [{"name": "root"}], "spec.volumes[*].name", "data", "spec.domain.devices.disks"),
+        bad("interface-without-network", WITH_DEVICES, "domain.devices.interfaces.0.name", "net9", "spec.domain.devices.interfaces[*].name", "net9", "spec.networks"),
+        bad("network-without-interface", WITH_DEVICES, "domain.devices.interfaces", [{"name": "net0"}], "spec.networks[*].name", "net1", "spec.domain.devices.interfaces"),
+        bad("boot-order-twice", WITH_DEVICES, "domain.devices.disks.1.bootOrder", 1, "disks[*].bootOrder", "1, 1", "once"),
+        bad("one-image-twice", WITH_DEVICES, "volumes.1.hostDisk.path", "/var/lib/numavm/root.img", "spec.volumes[*].hostDisk.path", "/var/lib/numavm/root.img", "one image"),
+        bad("mac-twice", WITH_DEVICES, "domain.devices.interfaces.1.macAddress", "52:54:00:00:00:01", "interfaces[*].macAddress", "52:54:00:00:00:01", "one address"),
+        bad("mac-zero", WITH_DEVICES, "domain.devices.interfaces.1.macAddress", "00:00:00:00:00:00", "interfaces[*].macAddress", "00:00:00:00:00:00", "no address"),
+        bad("label-key", NO_CELLS, "nodeSelector", {"a b": "c"}, "spec.nodeSelector", "a b", "label key"),
+        bad("label-value", NO_CELLS, "nodeSelector", {"zone": "a/b"}, "spec.nodeSelector", "a/b", "label value"),
+    ]  # fmt: skip
+
+
+def _by_operator() -> list[BadManifest]:
+    def bad(name: str, base: Spec, path: str, value: Any, *says: str) -> BadManifest:
+        return BadManifest(name, base, path, value, Refuser.OPERATOR, says)
+
+    whole = changed(TWO_CELLS, "domain.cpu.numa.hostBinding", {"hostCells": "0"})
+    cells = [cell(0, "0-2,5"), cell(1, "3-4,6-7")]
+    hidden = [cell(0, "0-3,2-3"), cell(1, "4-6")]
+    return [
+        bad("exclusion-of-nothing", TWO_CELLS, f"{_CELLS}.1.cpus", "4-7,^3", "spec.domain.cpu.numa.cells[1].cpus", "4-7,^3", "not listed"),
+        bad("exclusion-of-everything", TWO_CELLS, "domain.cpu.numa.hostBinding", {"hostCells": "1,^1"}, "spec.domain.cpu.numa.hostBinding.hostCells", "1,^1", "everything"),
+        bad("vcpu-excluded-from-its-cell", TWO_CELLS, f"{_CELLS}.1.cpus", "4-7,^6-7", "cells[*].cpus", "0-5", "6-7"),
+        bad("vcpu-missing-behind-an-overlap", TWO_CELLS, _CELLS, hidden, "cells[*].cpus", "0-6", "vCPU 7 of 8"),
+        bad("core-torn-apart", TWO_CELLS, _CELLS, cells, "spec.domain.cpu.numa.cells[0].cpus", "0-2,5", "vCPU 3-4", "2 threads per core"),
+        bad("nodesets-without-a-common-cell", whole, f"{_CELLS}.1.hostBinding", {"hostCells": "1"}, "spec.domain.cpu.numa.cells[1].hostBinding.hostCells", "'1'", "spec.domain.cpu.numa.hostBinding.hostCells '0'"),
+    ]  # fmt: skip
+
+
+BAD: tuple[BadManifest, ...] = (*_by_schema(), *_by_policy(), *_by_operator())
+"""Each refused, and by whom."""

@@ -1,0 +1,223 @@
+"""The exhaustive oracle: tries every map and every CPU, and says what the best lawful answer costs.
+
+Written from the rules, sharing nothing with the engine but the API's models. Slow on purpose: no bound, no
+matching, no counting; CPUs are tried one by one. Only for small hosts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+from typing import Any
+
+from numavm_api.cpu import BindingMode, ThreadPolicy
+from numavm_api.effective import EffectiveCell, EffectiveVM
+from numavm_api.numahost import NumaHostStatus
+from numavm_api.numavm import CellSharing
+from numavm_api.placement import Placement
+from numavm_api.quantity import BASE_PAGE
+from support.placement_checker import HostFacts, booked, floating, room_for_emulator
+
+Map = tuple[tuple[int, ...], ...]
+"""Host cells of each guest cell."""
+
+
+@dataclass(frozen=True, order=True)
+class Cost:
+    """What an answer costs on one host, the more important first."""
+
+    compromise: int
+    distance: int
+
+
+class Oracle:
+    """Knows everything about one host under some claims."""
+
+    def __init__(self, host: dict[str, Any], claims: Sequence[Placement]) -> None:
+        self.facts = HostFacts.of(host)
+        self.claims = claims
+        status = NumaHostStatus.model_validate(host["status"])
+        self.slit = {
+            (cell.id, entry.cell): entry.value for cell in status.cells for entry in cell.distances
+        }
+        self.held = frozenset().union(*(claim.dedicated_cpus.members for claim in claims))
+        self.memory_held = sum((booked(claim) for claim in claims), Counter[tuple[int, int]]())
+        self.floating_held = sum((floating(claim) for claim in claims), Counter[int]())
+
+    def best(self, vm: EffectiveVM, overhead: int) -> Cost | None:
+        """Return the cost of the best lawful answer; None: there is none."""
+        maps = sorted((self._cost(vm, one), one) for one in self._maps(vm))
+        for cost, one in maps:
+            if self._lawful(vm, one, overhead):
+                return cost
+        return None
+
+    def _maps(self, vm: EffectiveVM) -> Iterator[Map]:
+        with_cpus = [cell for cell, cpus in self.facts.cpus.items() if cpus]
+        choices: list[list[tuple[int, ...]]] = []
+        for cell in vm.cells:
+            if cell.host_cells is not None:
+                choices.append([tuple(sorted(cell.host_cells))])
+            elif vm.cells_declared:
+                choices.append([(one,) for one in with_cpus])
+            else:
+                sizes = range(1, len(with_cpus) + 1)
+                choices.append([one for size in sizes for one in combinations(with_cpus, size)])
+        for one in product(*choices):
+            if self._apart(vm, one):
+                yield one
+
+    def _apart(self, vm: EffectiveVM, one: Map) -> bool:
+        if vm.cell_sharing is CellSharing.ALLOW or not vm.cells_declared:
+            return True
+        uses = Counter(node for nodes in one for node in nodes)
+        return all(
+            cell.host_cells is not None or uses[nodes[0]] == 1
+            for cell, nodes in zip(vm.cells, one, strict=True)
+        )
+
+    def _cost(self, vm: EffectiveVM, one: Map) -> Cost:
+        if not vm.cells_declared:
+            pairs = combinations(one[0], 2)
+            return Cost(len(one[0]) - 1, sum(self._far(a, b) for a, b in pairs))
+        bound = {
+            n for c, ns in zip(vm.cells, one, strict=True) if c.host_cells is not None for n in ns
+        }
+        free = [ns[0] for c, ns in zip(vm.cells, one, strict=True) if c.host_cells is None]
+        alone = len({node for node in free if node not in bound})
+        distance = sum(
+            max(self._far(a, b) for a in ones for b in others)
+            for ones, others in combinations(one, 2)
+        )
+        return Cost(len(free) - alone, distance)
+
+    def _far(self, a: int, b: int) -> int:
+        unknown = 10 if a == b else 20
+        return self.slit.get((a, b), unknown) + self.slit.get((b, a), unknown)
+
+    def _lawful(self, vm: EffectiveVM, one: Map, overhead: int) -> bool:
+        if any(node not in self.facts.cpus for nodes in one for node in nodes):
+            return False
+        used = sorted({node for nodes in one for node in nodes})
+        return any(
+            self._memory_fits(vm, one, overhead, at) and self._cpus_fit(vm, one, at) for at in used
+        )
+
+    def _memory_fits(self, vm: EffectiveVM, one: Map, overhead: int, at: int) -> bool:
+        wanted: Counter[tuple[int, int]] = Counter({(at, int(BASE_PAGE)): overhead})
+        for cell, nodes in zip(vm.cells, one, strict=True):
+            size = int(cell.page_size)
+            pages = -(-int(cell.memory) // size)
+            mode = cell.mode if cell.host_cells is not None or len(nodes) == 1 else "Span"
+            if mode in ("Span", BindingMode.INTERLEAVE):
+                parts = dict.fromkeys(nodes, -(-pages // len(nodes)))
+            elif mode is BindingMode.PREFERRED:
+                parts = {nodes[0]: pages}
+            else:
+                parts = dict.fromkeys(nodes, pages)
+            for node, part in parts.items():
+                wanted[node, size] += part * size
+        return all(
+            amount == 0 or self.memory_held[key] + amount <= self.facts.memory.get(key, 0)
+            for key, amount in wanted.items()
+        )
+
+    def _cpus_fit(self, vm: EffectiveVM, one: Map, at: int) -> bool:
+        if not vm.dedicated:
+            return self._floats(vm, one)
+        wishes = [
+            wish
+            for cell, nodes in zip(vm.cells, one, strict=True)
+            for wish in self._wishes(vm, cell, nodes)
+        ]
+        if vm.isolate_emulator_thread:
+            wishes.append(self._emulator_options(vm, at))
+        used = {node for nodes in one for node in nodes}
+        for taken in _disjoint(wishes):
+            if self._others_keep(taken) and (
+                vm.isolate_emulator_thread or room_for_emulator(used, self.held | taken, self.facts)
+            ):
+                return True
+        return False
+
+    def _floats(self, vm: EffectiveVM, one: Map) -> bool:
+        more: Counter[int] = Counter()
+        for cell, nodes in zip(vm.cells, one, strict=True):
+            for node in nodes:
+                more[node] += -(-len(cell.vcpus) // len(nodes))
+        return all(
+            vcpus == 0
+            or self.floating_held[node] + vcpus
+            <= len(self.facts.shared_left(node, self.held)) * self.facts.percent // 100
+            for node, vcpus in more.items()
+        )
+
+    def _wishes(
+        self, vm: EffectiveVM, cell: EffectiveCell, nodes: Sequence[int]
+    ) -> list[list[frozenset[int]]]:
+        """Return, per vCPU or group of vCPUs, every set of CPUs it could take."""
+        free = self._free(nodes)
+        vcpus = len(cell.vcpus)
+        match vm.thread_policy:
+            case ThreadPolicy.PREFER:
+                return [[frozenset({cpu}) for cpu in free]] * vcpus
+            case ThreadPolicy.ISOLATE:
+                return [self._whole_cores(nodes)] * vcpus
+            case ThreadPolicy.REQUIRE:
+                size = max(vm.threads_per_core, 2)
+                groups, single = divmod(vcpus, size)
+                with_siblings = [cpu for cpu in free if len(self.facts.cores[cpu]) > 1]
+                together = [
+                    frozenset(some)
+                    for core in sorted({self.facts.cores[cpu] for cpu in with_siblings}, key=min)
+                    for some in combinations(sorted(core & set(free)), size)
+                ]
+                return [together] * groups + [[frozenset({cpu}) for cpu in with_siblings]] * single
+
+    def _emulator_options(self, vm: EffectiveVM, at: int) -> list[frozenset[int]]:
+        if vm.thread_policy is ThreadPolicy.ISOLATE:
+            return self._whole_cores([at])
+        return [frozenset({cpu}) for cpu in self._free([at])]
+
+    def _free(self, nodes: Iterable[int]) -> list[int]:
+        near = frozenset().union(*(self.facts.cpus[node] for node in nodes))
+        return sorted((near & self.facts.dedicated) - self.held)
+
+    def _whole_cores(self, nodes: Iterable[int]) -> list[frozenset[int]]:
+        free = set(self._free(nodes))
+        return sorted(
+            {self.facts.cores[cpu] for cpu in free if self.facts.cores[cpu] <= free}, key=min
+        )
+
+    def _others_keep(self, taken: frozenset[int]) -> bool:
+        """Tell whether no promise to another VM is broken."""
+        after = self.held | taken
+        for node, vcpus in self.floating_held.items():
+            left = len(self.facts.shared_left(node, after))
+            before = len(self.facts.shared_left(node, self.held))
+            if left < before and vcpus > left * self.facts.percent // 100:
+                return False
+        return all(
+            claim.emulator_cpus
+            or not room_for_emulator(claim.host_cells, self.held, self.facts)
+            or room_for_emulator(claim.host_cells, after, self.facts)
+            for claim in self.claims
+        )
+
+
+def _disjoint(wishes: list[list[frozenset[int]]]) -> Iterator[frozenset[int]]:
+    """Yield every choice of one set per wish without overlaps, united; equal wishes in rising order only."""
+
+    def choose(at: int, start: int, taken: frozenset[int]) -> Iterator[frozenset[int]]:
+        if at == len(wishes):
+            yield taken
+            return
+        first = start if at and wishes[at] == wishes[at - 1] else 0
+        for index in range(first, len(wishes[at])):
+            option = wishes[at][index]
+            if not option & taken:
+                yield from choose(at + 1, index + 1, taken | option)
+
+    yield from choose(0, 0, frozenset())

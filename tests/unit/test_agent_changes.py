@@ -1,0 +1,98 @@
+"""Which changes of a spec wait for a restart: those that are none after defaulting do not."""
+
+from typing import Any
+
+import pytest
+
+from numavm_agent.reconcile.changes import pending_changes
+from numavm_api.numavm import NumaVMSpec
+
+
+def spec(domain: dict[str, Any] | None = None, **top: Any) -> NumaVMSpec:
+    return NumaVMSpec.model_validate(
+        {"domain": {"memory": {"guest": "1Gi"}, **(domain or {})}, **top}
+    )
+
+
+CELLS = [
+    {"id": 0, "cpus": "0", "memory": "512Mi"},
+    {"id": 1, "cpus": "1", "memory": "512Mi"},
+]
+TWO_CELLS = {"cpu": {"cores": 2, "numa": {"cells": CELLS}}}
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted"),
+    [
+        (spec(), spec()),
+        (spec(), spec(runStrategy="Halted")),
+        (spec(), spec(terminationGracePeriodSeconds=1)),
+        (spec(), spec(restartToken="2")),
+        (spec(), spec({"type": "Auto"})),
+        (spec(), spec({"cpu": {"threads": 1}})),
+        (spec(), spec({"memory": {"guest": "1024Mi"}})),
+        (spec(), spec({"memory": {"guest": "1Gi", "backing": {"source": "Anonymous"}}})),
+        (spec(), spec({"memory": {"guest": "1Gi", "hugepages": {"pageSize": "4Ki"}}})),
+        (spec(TWO_CELLS), spec({**TWO_CELLS, "memory": {}})),
+        (
+            spec(TWO_CELLS),
+            spec({"cpu": {"cores": 2, "numa": {"cells": list(reversed(CELLS))}}}),
+        ),
+        (
+            spec(TWO_CELLS),
+            spec(
+                {"cpu": {"cores": 2, "numa": {"cells": CELLS, "hostBinding": {"mode": "Strict"}}}}
+            ),
+        ),
+    ],
+)
+def test_what_is_the_same_after_defaulting_is_not_pending(
+    running: NumaVMSpec, wanted: NumaVMSpec
+) -> None:
+    assert pending_changes(running, wanted) == []
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "changes"),
+    [
+        (
+            spec(),
+            spec({"memory": {"guest": "2Gi"}}),
+            ["spec.domain.memory.guest: 1Gi -> 2Gi"],
+        ),
+        (
+            spec(),
+            spec({"cpu": {"cores": 2, "threads": 2}}),
+            ["spec.domain.cpu.cores: 1 -> 2", "spec.domain.cpu.threads: 1 -> 2"],
+        ),
+        (spec(), spec(nodeSelector={"zone": "a"}), ["spec.nodeSelector.zone: nothing -> a"]),
+        (spec(nodeSelector={"zone": "a"}), spec(), ["spec.nodeSelector.zone: a -> nothing"]),
+        (
+            spec(TWO_CELLS),
+            spec(
+                {
+                    "cpu": {
+                        "cores": 2,
+                        "numa": {"cells": CELLS, "hostBinding": {"mode": "Preferred"}},
+                    }
+                }
+            ),
+            [
+                "spec.domain.cpu.numa.cells[0].hostBinding.mode: Strict -> Preferred",
+                "spec.domain.cpu.numa.cells[1].hostBinding.mode: Strict -> Preferred",
+            ],
+        ),
+        (
+            spec(),
+            spec({"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}),
+            [
+                "spec.domain.memory.backing.source: Anonymous -> Memfd",
+                "spec.domain.memory.hugepages.pageSize: nothing -> 2Mi",
+            ],
+        ),
+    ],
+)
+def test_each_pending_field_is_named_with_old_and_new(
+    running: NumaVMSpec, wanted: NumaVMSpec, changes: list[str]
+) -> None:
+    assert changes == pending_changes(running, wanted)
