@@ -26,6 +26,15 @@ from support.wait import wait_for
 SLEEP = ["/bin/sleep", "600"]
 
 
+def wait_for_strays(table: ProcessTable, count: int) -> None:
+    """Wait until so many processes are found: the kernel shows an environment some moments after exec."""
+    wait_for(
+        lambda: len(table.strays()),
+        until=lambda found: found == count,
+        describe=f"processes by their environment: {count}",
+    )
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Iterator[ProcessTable]:
     made = ProcessTable(tmp_path)
@@ -44,7 +53,7 @@ def test_a_spawned_process_outlives_the_object_and_is_found_again(table: Process
 
 def test_spawning_a_name_that_runs_starts_nothing(table: ProcessTable) -> None:
     assert table.spawn("sleeper", SLEEP) == table.spawn("sleeper", SLEEP)
-    assert len(table.strays()) == 1
+    wait_for_strays(table, 1)
 
 
 def test_a_reused_pid_is_not_the_process(table: ProcessTable) -> None:
@@ -90,10 +99,9 @@ def test_stop_ends_descendants_and_what_ignores_sigterm(table: ProcessTable) -> 
     script += "child.wait()"
     table.spawn("stubborn", [sys.executable, "-c", script])
     wait_for(lambda: table.tail("stubborn"), until=lambda log: "ready" in log, describe="it began")
-    family = table.strays()
+    wait_for_strays(table, 2)
     table.stop("stubborn", grace_seconds=0.2)
 
-    assert len(family) == 2
     assert table.strays() == []
     assert table.records() == []
 
@@ -102,7 +110,7 @@ def test_a_process_without_a_record_is_a_stray_and_is_ended(table: ProcessTable)
     table.spawn("lost", SLEEP)
     (table.directory / "processes" / "lost.json").unlink()
 
-    assert len(table.strays()) == 1
+    wait_for_strays(table, 1)
     table.stop_all(grace_seconds=0.2)
     assert table.strays() == []
 
@@ -114,7 +122,7 @@ def test_a_table_does_not_see_processes_of_another_directory(
     inner.spawn("sleeper", SLEEP)
     beside = ProcessTable(tmp_path.with_name(f"{tmp_path.name}-beside"))
 
-    assert len(table.strays()) == 1
+    wait_for_strays(table, 1)
     assert beside.strays() == []
 
 
