@@ -6,7 +6,9 @@ always has an effective form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from numavm_api.cpu import BindingMode, GuestCell, GuestNuma, HugePages, ThreadPolicy
 from numavm_api.cpuset import CpuSet
@@ -27,6 +29,37 @@ class EffectiveCell:
     mode: BindingMode
     host_cells: CpuSet | None
     """The nodeset the user bound it to; None: the scheduler chooses."""
+
+
+class NumaAffinity(StrEnum):
+    """How near a host device has to be to the guest cell it belongs to."""
+
+    REQUIRED = "Required"
+    PREFERRED = "Preferred"
+    SAME_SOCKET = "SameSocket"
+    NONE = "None"
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveHostDevice:
+    """A PCI device of the host that the VM asks for."""
+
+    name: str
+    addresses: frozenset[str]
+    """PCI addresses that will do (`0000:3b:00.0`), one of which is claimed; empty: those that `selector` names."""
+    selector: tuple[str, str] | None
+    """Vendor and product id, `("8086", "10d3")`: any device of these that the host permits."""
+    cell: int | None
+    """The guest cell it belongs to; None: any of them."""
+    affinity: NumaAffinity
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedCells:
+    """Guest cells that mirror the placement's host cells (`guestMappingPassthrough`)."""
+
+    count: int | None
+    """None: the fewest that fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +86,20 @@ class EffectiveVM:
     isolate_emulator_thread: bool
     cell_sharing: CellSharing
     backing: EffectiveBacking
+    online_vcpus: CpuSet | None = None
+    """vCPUs powered on at boot; None: all."""
+    vcpu_candidates: Mapping[int, CpuSet] = field(default_factory=dict)
+    """Per vCPU the pCPUs that the user allows; vCPUs left out are the scheduler's choice."""
+    emulator_candidates: CpuSet | None = None
+    """pCPUs that the user allows the emulator's threads."""
+    dedicated_io_threads: int = 0
+    """I/O threads that hold a pCPU each, beside any cell of the VM."""
+    host_devices: tuple[EffectiveHostDevice, ...] = ()
+    derived_cells: DerivedCells | None = None
+    """Not None: `cells` is one cell with everything, to be split as the placement says."""
+    reserve_maximum: bool = False
+    """Whether the hot-add ceiling is booked: vCPUs that are not online, and `max_memory`."""
+    max_memory: Bytes | None = None
 
     @property
     def memory(self) -> Bytes:

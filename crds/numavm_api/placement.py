@@ -43,6 +43,19 @@ class PlacedCell(StatusModel):
     """With dedicated CPUs: the pCPU of each vCPU, in the order of `vcpus`. Empty for shared ones."""
 
 
+class PlacedDevice(StatusModel):
+    """One host device that the claim holds."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """The entry of `spec.domain.devices.hostDevices`."""
+    address: Annotated[str, Field(max_length=32)]
+    """PCI address on the host, `0000:65:00.0`."""
+    host_cell: int
+    """Its host cell; -1: the firmware names none."""
+    cell: Annotated[int, Field(ge=0, lt=MAX_CELLS)] | None = None
+    """The guest cell it belongs to; left out: none."""
+
+
 class Placement(StatusModel):
     """What a VM holds on the host `status.nodeName`."""
 
@@ -62,6 +75,10 @@ class Placement(StatusModel):
     """Every pCPU this claim keeps to itself: those of vCPUs, siblings left empty by Isolate, the emulator's."""
     emulator_cpus: CpuSet = CpuSet()
     """The emulator's own pCPU with isolateEmulatorThread; empty: it floats over the shared CPUs of the VM's host cells."""
+    io_thread_cpus: list[CpuSet] = Field(default=[], max_length=64)
+    """The pCPU of each I/O thread that holds one, in the order of their ids. Empty: they float like the emulator."""
+    devices: list[PlacedDevice] = Field(default=[], max_length=32)
+    """Host devices, by name."""
     overhead: Quantity
     """QEMU's own memory, held too."""
     overhead_cell: Annotated[int, Field(ge=0)]
