@@ -157,6 +157,8 @@ class Scheduler:
                 await self._claim(vm, result)
             case Refusal():
                 self.metrics.placements.labels("unschedulable").inc()
+                for count in result.counts:
+                    self.metrics.unschedulable.labels(str(count.cause)).inc(count.hosts)
                 self._waits(vm, Outcome.UNSCHEDULABLE, summary(result))
             case Undecided():
                 self.metrics.placements.labels("undecided").inc()
