@@ -23,9 +23,11 @@ class SetClock:
     at: float = 1000.0
 
     def boottime(self) -> float:
+        """Return what the test has set."""
         return self.at
 
     def now(self) -> float:
+        """Return what the test has set."""
         return self.at
 
 
