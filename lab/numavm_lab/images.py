@@ -1,6 +1,6 @@
 """The images of operator and agent, built from this checkout without an image registry, and kept in the cache.
 
-The base is made of Debian packages (mmdebstrap), Python packages come as wheels: both are what the machine's own apt and
+The base is made of Debian packages (mmdebstrap), Python packages come as wheels: what the machine's own apt and
 pip fetch. An image is built anew where anything that goes into it has changed.
 """
 
