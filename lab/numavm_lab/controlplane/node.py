@@ -95,7 +95,9 @@ class WholeNode:
     def _start_containerd(self) -> None:
         program = shutil.which("containerd")
         if program is None or shutil.which("runc") is None:
-            raise MissingPrerequisiteError("containerd or runc is missing: hack/debian.sh --full")
+            raise MissingPrerequisiteError(
+                "containerd or runc is missing: hack/debian.sh installs both"
+            )
         (self.paths.directory / "cni").mkdir(parents=True, exist_ok=True)
         config = self.paths.directory / "containerd.toml"
         write_private(config, containerd_config(self.paths, f"docker.io/{PAUSE}"))
