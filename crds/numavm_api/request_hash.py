@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from numavm_api.effective import EffectiveCell, effective
+from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import format_bytes
 from numavm_api.rules_devices import host_paths
@@ -31,13 +31,27 @@ def request_hash(spec: NumaVMSpec) -> str:
         "cellSharing": vm.cell_sharing,
         "cellsDeclared": vm.cells_declared,
         "cells": [_cell(cell) for cell in vm.cells],
+        **_where_asked(vm),
     }
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def _where_asked(vm: EffectiveVM) -> dict[str, object]:
+    """Return the parts that stand in a digest only where the spec asks for them: a digest of before they existed still holds."""
+    parts: dict[str, object] = {
+        "onlineVcpus": None if vm.online_vcpus is None else str(vm.online_vcpus),
+        "vcpuCandidates": {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()},
+        "emulatorCandidates": str(vm.emulator_candidates or ""),
+        "derivedCells": vm.derived_cells and {"count": vm.derived_cells.count},
+    }
+    return {name: part for name, part in parts.items() if part}
+
+
 def _cell(cell: EffectiveCell) -> dict[str, object]:
+    fallback = [format_bytes(size) for size in cell.fallback_page_sizes]
     return {
+        **({"fallback": fallback} if fallback else {}),
         "id": cell.id,
         "vcpus": str(cell.vcpus),
         "memory": format_bytes(cell.memory),
