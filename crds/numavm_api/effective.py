@@ -7,14 +7,24 @@ always has an effective form.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from numavm_api.cpu import BindingMode, GuestCell, GuestNuma, HugePages, ThreadPolicy
 from numavm_api.cpuset import CpuSet
+from numavm_api.effective_iothreads import EffectiveIoThreads, effective_io_threads
+from numavm_api.effective_modules import (
+    EffectiveModule,
+    effective_modules,
+    effective_slots,
+    plugged_into,
+)
+from numavm_api.host_devices import HostDevice, NumaAffinity
 from numavm_api.memory import Allocation, BackingSource, MemoryAccess
 from numavm_api.numavm import CellSharing, NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, Bytes
+
+NO_MEMORY: Final = Bytes(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +39,8 @@ class EffectiveCell:
     mode: BindingMode
     host_cells: CpuSet | None
     """The nodeset the user bound it to; None: the scheduler chooses."""
-
-
-class NumaAffinity(StrEnum):
-    """How near a host device has to be to the guest cell it belongs to."""
-
-    REQUIRED = "Required"
-    PREFERRED = "Preferred"
-    SAME_SOCKET = "SameSocket"
-    NONE = "None"
+    plugged: Bytes = NO_MEMORY
+    """Memory of modules plugged into the cell, beside its boot memory; in pages of the cell's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,11 @@ class EffectiveVM:
     reserve_maximum: bool = False
     """Whether the hot-add ceiling is booked: vCPUs that are not online, and `max_memory`."""
     max_memory: Bytes | None = None
+    slots: int = 0
+    """How many modules the guest can have."""
+    modules: tuple[EffectiveModule, ...] = ()
+    """Memory modules, by name."""
+    io_threads: EffectiveIoThreads = field(default_factory=EffectiveIoThreads)
 
     @property
     def memory(self) -> Bytes:
@@ -127,6 +135,10 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
     cpu = spec.domain.cpu
     numa = cpu.numa
     cells = _declared_cells(spec, numa) if numa else (_whole_guest_cell(spec),)
+    modules = _modules(spec, cells)
+    cells = tuple(replace(cell, plugged=plugged_into(modules, cell.id)) for cell in cells)
+    io_threads = effective_io_threads(spec.domain.io_threads, spec.domain.devices.disks)
+    ceiling = spec.domain.memory.max_guest
     return EffectiveVM(
         vcpus=cpu.vcpus,
         threads_per_core=cpu.threads,
@@ -137,6 +149,31 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         isolate_emulator_thread=cpu.isolate_emulator_thread,
         cell_sharing=spec.placement.cell_sharing,
         backing=_backing(spec, cells),
+        dedicated_io_threads=len(io_threads.threads) if io_threads.dedicated else 0,
+        host_devices=tuple(
+            _host_device(device)
+            for device in sorted(spec.domain.devices.host_devices, key=lambda one: one.name)
+        ),
+        max_memory=ceiling,
+        slots=effective_slots(spec.domain.memory.slots, has_maximum=ceiling is not None),
+        modules=modules,
+        io_threads=io_threads,
+    )
+
+
+def _modules(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> tuple[EffectiveModule, ...]:
+    page_sizes = {cell.id: cell.page_size for cell in cells}
+    return effective_modules(spec.domain.devices.memory, page_sizes, BASE_PAGE)
+
+
+def _host_device(device: HostDevice) -> EffectiveHostDevice:
+    address, selector = device.source.address, device.source.selector
+    return EffectiveHostDevice(
+        name=device.name,
+        addresses=frozenset({address} if address else ()),
+        selector=(selector.vendor, selector.device) if selector else None,
+        cell=device.cell,
+        affinity=device.numa_affinity,
     )
 
 

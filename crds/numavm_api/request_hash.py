@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from numavm_api.effective import EffectiveCell, effective
+from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import format_bytes
 from numavm_api.rules_devices import host_paths
@@ -31,13 +31,28 @@ def request_hash(spec: NumaVMSpec) -> str:
         "cellSharing": vm.cell_sharing,
         "cellsDeclared": vm.cells_declared,
         "cells": [_cell(cell) for cell in vm.cells],
+        **_devices(vm),
     }
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def _devices(vm: EffectiveVM) -> dict[str, object]:
+    """Return what devices claim, in the digest only where a spec asks for it: others keep the digest they had."""
+    parts: dict[str, object] = {
+        "dedicatedIoThreads": vm.dedicated_io_threads,
+        "hostDevices": [
+            [device.name, sorted(device.addresses), device.selector, device.cell, device.affinity]
+            for device in vm.host_devices
+        ],
+    }
+    return {name: part for name, part in parts.items() if part}
+
+
 def _cell(cell: EffectiveCell) -> dict[str, object]:
+    plugged = {"plugged": format_bytes(cell.plugged)} if cell.plugged else {}
     return {
+        **plugged,
         "id": cell.id,
         "vcpus": str(cell.vcpus),
         "memory": format_bytes(cell.memory),

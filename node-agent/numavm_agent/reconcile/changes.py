@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from numavm_agent.reconcile.device_changes import device_memory, with_device_defaults
 from numavm_api.effective import EffectiveCell, effective
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, format_bytes
@@ -39,6 +40,7 @@ def _with_defaults(spec: NumaVMSpec) -> dict[str, Any]:
     vm = effective(spec)
     backing = vm.backing
     document["domain"]["memory"] = {
+        **device_memory(spec, vm),
         "guest": format_bytes(vm.memory),
         "backing": {
             "source": backing.source,
@@ -46,6 +48,7 @@ def _with_defaults(spec: NumaVMSpec) -> dict[str, Any]:
             "allocation": backing.allocation,
         },
     }
+    with_device_defaults(document["domain"], spec, vm)
     if vm.cells_declared:
         cells = [_cell(cell) for cell in vm.cells]
         document["domain"]["cpu"]["numa"] = {"cells": cells}
