@@ -10,6 +10,7 @@ from pydantic import Field
 from numavm_api.base import SpecModel, list_map
 from numavm_api.cpu import Cpu
 from numavm_api.devices import Devices, HostPath, Network, Volume
+from numavm_api.iothreads import IoThreads
 from numavm_api.memory import Memory
 
 KIND: Final = "NumaVM"
@@ -101,6 +102,8 @@ class Domain(SpecModel):
     """The guest's memory."""
     devices: Devices = Devices()
     """The guest's devices."""
+    io_threads: IoThreads | None = None
+    """Threads that serve disks beside QEMU's main loop. Left out: none but those of disks with `dedicatedIOThread`."""
 
 
 class PlacementWishes(SpecModel):

@@ -44,6 +44,11 @@ def _where_asked(vm: EffectiveVM) -> dict[str, object]:
         "vcpuCandidates": {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()},
         "emulatorCandidates": str(vm.emulator_candidates or ""),
         "derivedCells": vm.derived_cells and {"count": vm.derived_cells.count},
+        "dedicatedIoThreads": vm.dedicated_io_threads,
+        "hostDevices": [
+            [device.name, sorted(device.addresses), device.selector, device.cell, device.affinity]
+            for device in vm.host_devices
+        ],
     }
     return {name: part for name, part in parts.items() if part}
 
@@ -52,6 +57,7 @@ def _cell(cell: EffectiveCell) -> dict[str, object]:
     fallback = [format_bytes(size) for size in cell.fallback_page_sizes]
     return {
         **({"fallback": fallback} if fallback else {}),
+        **({"plugged": format_bytes(cell.plugged)} if cell.plugged else {}),
         "id": cell.id,
         "vcpus": str(cell.vcpus),
         "memory": format_bytes(cell.memory),

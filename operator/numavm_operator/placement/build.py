@@ -47,4 +47,5 @@ def _placed_cell(cell: EffectiveCell, host_cells: CpuSet, picked: PickedCpus) ->
         page_size=cell.page_size,
         vcpus=cell.vcpus,
         pcpus=picked.pcpus(cell.vcpus),
+        plugged=cell.plugged or None,
     )

@@ -292,4 +292,5 @@ def _cell_need(vm: EffectiveVM, cell: EffectiveCell, rule: CpuRule) -> CellNeed:
 
 
 def _pages(cell: EffectiveCell) -> int:
-    return -(-cell.memory // cell.page_size)
+    """Return the pages of boot memory and of the modules plugged into it."""
+    return -(-cell.memory // cell.page_size) - (-cell.plugged // cell.page_size)
