@@ -13,8 +13,8 @@ from enum import StrEnum
 from numavm_api.cpu import BindingMode, GuestCell, GuestNuma, HugePages, ThreadPolicy
 from numavm_api.cpuset import CpuSet
 from numavm_api.memory import Allocation, BackingSource, MemoryAccess
-from numavm_api.numavm import CellSharing, NumaVMSpec
-from numavm_api.quantity import BASE_PAGE, Bytes
+from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
+from numavm_api.quantity import BASE_PAGE, NO_BYTES, Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,12 @@ class EffectiveCell:
     mode: BindingMode
     host_cells: CpuSet | None
     """The nodeset the user bound it to; None: the scheduler chooses."""
+    among: CpuSet | None = None
+    """Host cells one of which the scheduler chooses, for a cell that is derived within a nodeset; None: any."""
+    fallback_page_sizes: tuple[Bytes, ...] = ()
+    """Page sizes that will do where `page_size` is not to be had, in the order of preference."""
+    plugged: Bytes = NO_BYTES
+    """Memory of modules plugged into the cell, beside its boot memory; in pages of the cell's size."""
 
 
 class NumaAffinity(StrEnum):
@@ -100,6 +106,7 @@ class EffectiveVM:
     reserve_maximum: bool = False
     """Whether the hot-add ceiling is booked: vCPUs that are not online, and `max_memory`."""
     max_memory: Bytes | None = None
+    last_level_cache: LastLevelCache = LastLevelCache.PREFER
 
     @property
     def memory(self) -> Bytes:
@@ -137,6 +144,8 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         isolate_emulator_thread=cpu.isolate_emulator_thread,
         cell_sharing=spec.placement.cell_sharing,
         backing=_backing(spec, cells),
+        reserve_maximum=spec.placement.reserve_maximum,
+        last_level_cache=spec.placement.last_level_cache,
     )
 
 

@@ -8,6 +8,7 @@ claim; `misses`, `summary` and `explain` say why not.
 """
 
 from numavm_operator.placement.choose import place
+from numavm_operator.placement.demands import overhead_of
 from numavm_operator.placement.explain import Explanation, explain
 from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.host import Host, host_from
@@ -20,7 +21,7 @@ from numavm_operator.placement.outcome import (
     Undecided,
 )
 from numavm_operator.placement.policy import Policy, Weights
-from numavm_operator.placement.request import Request, overhead_of, request_for
+from numavm_operator.placement.request import Request, request_for
 from numavm_operator.placement.summary import summary
 
 __all__ = [

@@ -8,7 +8,7 @@ from numavm_api.quantity import GIBIBYTE, Bytes
 from numavm_operator.placement.free import FreeCell
 from numavm_operator.placement.policy import Weights
 from numavm_operator.placement.problem import Fit
-from numavm_operator.placement.request import Shape
+from numavm_operator.placement.shape import Shape
 from numavm_operator.placement.state import HostState
 
 
