@@ -74,7 +74,9 @@ class HostFacts:
             memory=memory,
             caches={
                 cpu.id: frozenset(
-                    other.id for other in cell.cpus if other.last_level_cache == cpu.last_level_cache
+                    other.id
+                    for other in cell.cpus
+                    if other.last_level_cache == cpu.last_level_cache
                 )
                 for cell in status.cells
                 for cpu in cell.cpus
@@ -144,13 +146,17 @@ def _cells_as_asked(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> 
             yield f"guest cell {cell.id}: vCPUs or memory are not those asked for"
         if got.page_size not in (cell.page_size, *cell.fallback_page_sizes):
             yield f"guest cell {cell.id}: pages of {got.page_size}"
-        if (got.plugged or 0) != beside_boot_memory(wanted, cell, got.page_size):
-            yield f"guest cell {cell.id}: {got.plugged} beside its boot memory"
-        if sorted(got.vcpus if got.held_vcpus is None else got.held_vcpus) != needs_cpu(wanted, cell):
-            yield f"guest cell {cell.id}: room for vCPUs {got.held_vcpus}"
-        if cell.among is not None and not got.host_cells.members <= cell.among.members:
-            yield f"guest cell {cell.id}: on {got.host_cells}, not among {cell.among}"
+        yield from _held_as_asked(got, cell, wanted)
         yield from _binding_as_asked(got, cell, wanted, facts)
+
+
+def _held_as_asked(got: PlacedCell, cell: EffectiveCell, wanted: EffectiveVM) -> Iterable[str]:
+    if (got.plugged or 0) != beside_boot_memory(wanted, cell, got.page_size):
+        yield f"guest cell {cell.id}: {got.plugged} beside its boot memory"
+    if sorted(got.vcpus if got.held_vcpus is None else got.held_vcpus) != needs_cpu(wanted, cell):
+        yield f"guest cell {cell.id}: room for vCPUs {got.held_vcpus}"
+    if cell.among is not None and not got.host_cells.members <= cell.among.members:
+        yield f"guest cell {cell.id}: on {got.host_cells}, not among {cell.among}"
 
 
 def _binding_as_asked(
@@ -184,11 +190,7 @@ def _cpus(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> Iterable[s
         if claim.dedicated_cpus or any(cell.pcpus for cell in claim.cells):
             yield "a VM with shared CPUs holds dedicated ones"
         return
-    wrong = [
-        message
-        for cell in claim.cells
-        for message in _pcpus_of_cell(cell, facts)
-    ]
+    wrong = [message for cell in claim.cells for message in _pcpus_of_cell(cell, facts)]
     yield from wrong
     if wrong:
         return
@@ -338,14 +340,15 @@ def _memory(claim: Placement, others: Sequence[Placement], facts: HostFacts) -> 
             )
 
 
-def floating(claim: Placement) -> Counter[int]:
-    """Return shared vCPUs per host cell: equal shares, rounded up."""
+def floating(claim: Placement, facts: HostFacts) -> Counter[int]:
+    """Return shared vCPUs per host cell: equal shares, rounded up, on those that have CPUs."""
     counts: Counter[int] = Counter()
     if claim.cpu_placement is CpuPlacement.SHARED:
         for cell in claim.cells:
-            for node in cell.host_cells:
-                vcpus = cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
-                counts[node] += -(-len(vcpus) // len(cell.host_cells))
+            vcpus = cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+            over = [node for node in cell.host_cells if facts.cpus.get(node)]
+            for node in over:
+                counts[node] += -(-len(vcpus) // len(over))
     return counts
 
 
@@ -355,10 +358,10 @@ def _held(claims: Iterable[Placement]) -> frozenset[int]:
 
 def _shared(claim: Placement, others: Sequence[Placement], facts: HostFacts) -> Iterable[str]:
     before, after = _held(others), _held([claim, *others])
-    vcpus = sum((floating(one) for one in (claim, *others)), Counter[int]())
+    vcpus = sum((floating(one, facts) for one in (claim, *others)), Counter[int]())
     for node in facts.cpus:
         takes = facts.shared_left(node, before) - facts.shared_left(node, after)
-        if not vcpus[node] or not (takes or floating(claim)[node]):
+        if not vcpus[node] or not (takes or floating(claim, facts)[node]):
             continue
         left = len(facts.shared_left(node, after))
         if vcpus[node] > left * facts.percent // 100 or not left:

@@ -55,7 +55,7 @@ class Oracle:
         }
         self.held = frozenset().union(*(claim.dedicated_cpus.members for claim in claims))
         self.memory_held = sum((booked(claim) for claim in claims), Counter[tuple[int, int]]())
-        self.floating_held = sum((floating(claim) for claim in claims), Counter[int]())
+        self.floating_held = sum((floating(claim, self.facts) for claim in claims), Counter[int]())
 
     def best(self, vm: EffectiveVM, overhead: Callable[[EffectiveVM], int]) -> Cost | None:
         """Return the cost of the best lawful answer; None: there is none."""
@@ -68,12 +68,12 @@ class Oracle:
         ]
         return min(answers, default=None)
 
-    def _answers(
-        self, vm: EffectiveVM, overhead: Callable[[EffectiveVM], int]
-    ) -> Iterator[Cost]:
+    def _answers(self, vm: EffectiveVM, overhead: Callable[[EffectiveVM], int]) -> Iterator[Cost]:
         """Yield the cost of lawful answers, the best one among them."""
         best: Cost | None = None
-        for compromise, distance, one in sorted((*self._cost(vm, one), one) for one in self._maps(vm)):
+        for compromise, distance, one in sorted(
+            (*self._cost(vm, one), one) for one in self._maps(vm)
+        ):
             if best is not None and (compromise, 0, 0, distance) >= (
                 best.compromise,
                 best.fallbacks,
@@ -193,8 +193,7 @@ class Oracle:
         used = {node for nodes in one for node in nodes}
         if vm.isolate_emulator_thread:
             wishes.append(self._emulator_options(vm, [at], vm.emulator_candidates))
-        for _ in range(vm.dedicated_io_threads):
-            wishes.append(self._emulator_options(vm, sorted(used), None))
+        wishes += [self._emulator_options(vm, sorted(used), None)] * vm.dedicated_io_threads
         for threads in _disjoint(wishes):
             taken = threads
             if vm.last_level_cache is LastLevelCache.WHOLE:
@@ -215,8 +214,11 @@ class Oracle:
     def _floats(self, vm: EffectiveVM, one: Map) -> bool:
         more: Counter[int] = Counter()
         for cell, nodes in zip(vm.cells, one, strict=True):
-            for node in nodes:
-                more[node] += -(-len(needs_cpu(vm, cell)) // len(nodes))
+            over = [node for node in nodes if self.facts.cpus[node]]
+            if needs_cpu(vm, cell) and not over:
+                return False
+            for node in over:
+                more[node] += -(-len(needs_cpu(vm, cell)) // len(over))
             shared = frozenset().union(*(self.facts.shared_left(node, self.held) for node in nodes))
             for vcpu in needs_cpu(vm, cell):
                 pins = vm.vcpu_candidates.get(vcpu)
@@ -313,7 +315,5 @@ def _disjoint(wishes: list[list[frozenset[int]]]) -> Iterator[frozenset[int]]:
 
 def _page_sizes(vm: EffectiveVM) -> Iterator[tuple[tuple[int, Bytes], ...]]:
     """Yield every choice of a page size per cell, each with its steps down the list."""
-    choices = [
-        list(enumerate((cell.page_size, *cell.fallback_page_sizes))) for cell in vm.cells
-    ]
+    choices = [list(enumerate((cell.page_size, *cell.fallback_page_sizes))) for cell in vm.cells]
     return product(*choices)

@@ -122,6 +122,7 @@ class DeviceFacts:
         ]
 
     def of_kind(self, wish: EffectiveHostDevice, address: str) -> bool:
+        """Tell whether a device is of the kind asked for."""
         device = self.devices[address]
         if wish.addresses:
             return address in wish.addresses
@@ -139,7 +140,10 @@ class DeviceFacts:
         return cell in nodes
 
     def ways(
-        self, wishes: Sequence[EffectiveHostDevice], nodes_of: Sequence[Sequence[int]], held: set[str]
+        self,
+        wishes: Sequence[EffectiveHostDevice],
+        nodes_of: Sequence[Sequence[int]],
+        held: set[str],
     ) -> Iterator[int]:
         """Yield, for every way to give all wishes a device, how many preferred ones are not near."""
         if not wishes:

@@ -25,7 +25,7 @@ from numavm_operator.placement import (
 from support.placement_checker import claim_violations
 from support.placement_oracle import Cost, Oracle
 from support.placement_random import SMALL, Sizes, random_holes, random_host, random_vm
-from support.placement_wishes import with_devices, with_held_devices, with_wishes
+from support.placement_wishes import roomy, with_devices, with_held_devices, with_wishes
 
 HostWithClaims = tuple[dict[str, Any], list[Placement]]
 
@@ -82,6 +82,8 @@ def check(seed: int, sizes: Sizes = SMALL, *, wishes: bool = False) -> str:
     hosts = []
     for number in range(random.randint(1, 2)):
         host = random_host(random, f"host-{number}", sizes)
+        if wishes and random.random() < 0.7:
+            host = roomy(random, host)
         claims = random_holes(random, host)
         if wishes:
             claims = with_held_devices(random, with_devices(random, host), claims)
@@ -134,7 +136,7 @@ def test_engine_agrees_with_the_exhaustive_search_on_many_hosts(block: int) -> N
     assert outcomes.count("undecided") == 0
 
 
-WISHFUL = Sizes(cells=4, cores=3, vcpus=6, guest_cells=3)
+WISHFUL = Sizes(cells=4, cores=5, vcpus=5, guest_cells=3)
 
 
 @pytest.mark.parametrize("block", range(8))

@@ -64,7 +64,8 @@ def by_hand(
     used = sorted({cell for cells in host_cells for cell in cells})
     for kept in _kept_for_emulator(problem, used):
         free = tuple(
-            _takeable(problem, cell, index) & ~kept for index, cell in enumerate(problem.host.cells)
+            _takeable(problem, cell, index) & ~held_by_hand(problem, kept)
+            for index, cell in enumerate(problem.host.cells)
         )
         may_keep = [[at for at in members(mask) if problem.cells[at].free > 0] for mask in sets]
         for keepers in product(*may_keep):

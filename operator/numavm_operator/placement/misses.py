@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from numavm_api.quantity import BASE_PAGE
+from numavm_operator.placement.named_misses import io_miss, named_miss, together_by_name
 from numavm_operator.placement.outcome import Cause, Miss
 from numavm_operator.placement.problem import Problem, capacity_of, cpu_cause, memory_cause
 from numavm_operator.placement.shape import CellNeed
@@ -30,7 +31,8 @@ def miss_of(problem: Problem) -> Miss:
         miss = _fits_nowhere(problem, guest_cell)
         if miss is not None:
             return miss
-    return _no_host_cell_for_overhead(problem) or _together(problem)
+    by_name = None if problem.shape.counts_only else named_miss(problem)
+    return by_name or _no_host_cell_for_overhead(problem) or _together(problem)
 
 
 def lacks_of(problem: Problem, cell: int, need: CellNeed) -> list[Lack]:
@@ -117,13 +119,16 @@ def _together(problem: Problem) -> Miss:
     at_once = _most_at_once(problem)
     if at_once < wanted:
         return Miss(Cause.HOST_CELLS, wanted, at_once)
+    by_name = io_miss(problem)
+    if by_name is not None:
+        return by_name
     if problem.spread:
         return Miss(cpu_cause(problem.shape), *_spread_numbers(problem))
     overhead = problem.shape.overhead
     most = _most_left_beside_guest(problem)
     if most < overhead:
         return Miss(Cause.QEMU_OVERHEAD, overhead, max(most, 0), page_size=BASE_PAGE)
-    return Miss(Cause.EMULATOR_CPUS, 1, 0)
+    return together_by_name(problem) or Miss(Cause.EMULATOR_CPUS, 1, 0)
 
 
 def _most_left_beside_guest(problem: Problem) -> int:

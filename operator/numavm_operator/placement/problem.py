@@ -141,8 +141,9 @@ def _load_bound(
         loads.book(cell, need.page_size, amount)
     if len(nodeset) > 1 and shape.rule is not CpuRule.FLOAT:
         return [SpreadCpus(guest_cell, nodeset, need.units, need.singles)]
-    for cell in nodeset:
-        loads.units[cell] += -(-need.units // len(nodeset))
+    over = [cell for cell in nodeset if loads.cells[cell].has_cpus] or nodeset
+    for cell in over:
+        loads.units[cell] += -(-need.units // len(over))
         loads.singles[cell] += need.singles
     return []
 

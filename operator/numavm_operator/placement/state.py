@@ -36,7 +36,7 @@ class VMUse:
     """PCI addresses."""
 
 
-def use_of(claims: Iterable[Placement]) -> VMUse:
+def use_of(claims: Iterable[Placement], host: Host) -> VMUse:
     """Return what the claims of one VM hold together."""
     cpus = 0
     memory: dict[tuple[int, Bytes], int] = {}
@@ -48,7 +48,7 @@ def use_of(claims: Iterable[Placement]) -> VMUse:
         for (cell, page_size), amount in claim.memory_by_host_cell().items():
             whole = -(-amount // page_size) * page_size
             memory[cell, page_size] = max(memory.get((cell, page_size), 0), whole)
-        for cell, vcpus in floating_of(claim).items():
+        for cell, vcpus in floating_of(claim, host).items():
             floating[cell] = max(floating.get(cell, 0), vcpus)
         if not claim.emulator_cpus:
             over |= claim.host_cells.members
@@ -56,15 +56,19 @@ def use_of(claims: Iterable[Placement]) -> VMUse:
     return VMUse(cpus, memory, floating, frozenset(over), frozenset(devices))
 
 
-def floating_of(claim: Placement) -> dict[int, int]:
-    """Return how many shared vCPUs count on each host cell: of a guest cell on several, equal shares, rounded up."""
+def floating_of(claim: Placement, host: Host) -> dict[int, int]:
+    """Return how many shared vCPUs count on each host cell.
+
+    Of a guest cell on several these are equal shares, rounded up, on those that have CPUs.
+    """
     floating: dict[int, int] = {}
     if claim.cpu_placement is not CpuPlacement.SHARED:
         return floating
     for cell in claim.cells:
         vcpus = cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
-        share = -(-len(vcpus) // len(cell.host_cells))
-        for host_cell in cell.host_cells:
+        over = [one.id for one in host.cells if one.id in cell.host_cells and one.online]
+        share = -(-len(vcpus) // max(len(over), 1))
+        for host_cell in over:
             floating[host_cell] = floating.get(host_cell, 0) + share
     return floating
 
@@ -98,13 +102,13 @@ class HostState:
     @classmethod
     def of(cls, host: Host, claims: Mapping[str, tuple[Placement, ...]]) -> HostState:
         """Return the state of a host under the given claims."""
-        uses = {uid: use_of(placements) for uid, placements in claims.items()}
+        uses = {uid: use_of(placements, host) for uid, placements in claims.items()}
         return cls._made(host, claims, uses, None, None)
 
     def with_claims(self, uid: str, placements: tuple[Placement, ...]) -> HostState:
         """Return the state in which `uid` holds just these placements; none: it holds nothing."""
         claims = {**self.claims, uid: placements}
-        uses = {**self.uses, uid: use_of(placements)}
+        uses = {**self.uses, uid: use_of(placements, self.host)}
         if not placements:
             del claims[uid], uses[uid]
         changed = [use for use in (self.uses.get(uid), uses.get(uid)) if use]
