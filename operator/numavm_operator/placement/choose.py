@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from numavm_operator.placement.build import placement_of
-from numavm_operator.placement.candidates import ineligible
+from numavm_operator.placement.candidates import ineligible, unsuitable
+from numavm_operator.placement.fit import fit
 from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.memory import HARD_RANKS, Ranking
 from numavm_operator.placement.outcome import (
@@ -19,6 +20,7 @@ from numavm_operator.placement.outcome import (
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
 from numavm_operator.placement.request import Request
+from numavm_operator.placement.state import FitKey, HostState
 
 DEFAULT_POLICY = Policy()
 
@@ -46,6 +48,26 @@ def place(
         fallbacks=found.settled[0],
         astray=found.settled[1],
     )
+
+
+def host_to_keep(request: Request, fleet: Fleet) -> str | None:
+    """Return the host that is nearest to having room for a VM that was refused: the one with most CPUs free.
+
+    None: no host could take it even if nothing were held there, so that keeping one would be in vain.
+    """
+    able: dict[FitKey, bool] = {}
+    best: tuple[int, str] | None = None
+    for name, state in fleet.states.items():
+        if ineligible(state.host, request) or unsuitable(state.host, request.wanted):
+            continue
+        empty = HostState.of(state.host, {})
+        key = empty.fit_key(request.shape)
+        if key not in able:
+            able[key] = isinstance(fit(empty, request.wanted, DEFAULT_POLICY), Fit)
+        entry = (-sum(cell.free for cell in state.cells), name)
+        if able[key] and (best is None or entry < best):
+            best = entry
+    return None if best is None else best[1]
 
 
 def _best(ranking: Ranking, request: Request) -> str | None:
