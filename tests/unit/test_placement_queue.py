@@ -103,7 +103,7 @@ def test_the_host_to_keep_is_the_emptiest_that_could_ever_take_the_vm() -> None:
 
     refused(large, where)
     assert host_to_keep(large, where) == "host-a"
-    assert host_to_keep(small, fleet(host("host-a", cells=1, cores=1))) is None
+    assert host_to_keep(small, fleet(host("host-a", cells=1, cores=2))) is None
 
 
 def test_a_kept_host_takes_no_other_vm() -> None:

@@ -33,11 +33,9 @@ def io_miss(problem: Problem) -> Miss | None:
 
 def together_by_name(problem: Problem) -> Miss | None:
     """Return the miss of what is asked for by name and is there, only not where the guest cells can be."""
-    if problem.shape.by_hand:
-        return Miss(Cause.PINNED_CPUS, 1, 0)
     if problem.shape.devices:
         return Miss(Cause.DEVICES, 1, 0, detail="each guest cell near its host cell")
-    return None
+    return Miss(Cause.PINNED_CPUS, 1, 0) if problem.shape.by_hand else None
 
 
 def _devices(problem: Problem) -> Iterator[Miss]:
