@@ -172,6 +172,8 @@ class Scheduler:
                 await self._claim(vm, result)
             case Refusal():
                 self.metrics.placements.labels("unschedulable").inc()
+                for count in result.counts:
+                    self.metrics.unschedulable.labels(str(count.cause)).inc(count.hosts)
                 self._queue = self._queue.with_refusal(vm.uid, self._turn(vm), self.clock.seconds())
                 self._review_queue()
                 self._waits(vm, Outcome.UNSCHEDULABLE, summary(result) + self._kept_for(vm))
