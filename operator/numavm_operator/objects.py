@@ -24,7 +24,14 @@ from numavm_api.validation import validate
 from numavm_api.vm_status import NumaVMStatus
 
 _LONGEST = 3.0 * LEASE_SECONDS
-_DISPLAY_ONLY = ("printableStatus", "conditions", "numa", "memory", "currentCPUTopology")
+_DISPLAY_ONLY = (
+    "printableStatus",
+    "conditions",
+    "numa",
+    "memory",
+    "currentCPUTopology",
+    "operation",
+)
 
 
 class VmKey(NamedTuple):

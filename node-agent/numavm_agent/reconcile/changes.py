@@ -1,36 +1,130 @@
-"""Which fields of a spec a running domain does not have yet. Pure; both sides are compared with their defaults."""
+"""What a change of the spec needs, field by field: nothing, a restart, or not even that. Pure.
+
+The one place that decides it: the agent acts on it, RestartRequired lists it, `numavm diff` shows it before anything is
+applied. Both sides are compared with their defaults, so that an upgrade of NumaVM changes nothing.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
+from numavm_api.cpu import HostBinding
 from numavm_api.effective import EffectiveCell, effective
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, format_bytes
 
-APPLIED_LIVE: Final = frozenset({"runStrategy", "terminationGracePeriodSeconds", "restartToken"})
-"""Fields of the spec that take effect without a restart."""
+TAKEN_UP: Final = frozenset(
+    {"runStrategy", "terminationGracePeriodSeconds", "restartToken", "driftPolicy"}
+)
+"""Fields of the spec that say what NumaVM does, not what the domain is: they hold from the next turn of the loop on."""
 _NOTHING: Final = "nothing"
 _NAMED_BY: Final = ("name", "id")
 """What an entry of a list is called by, so that re-ordering a list is no change."""
+_HOST_CELLS: Final = re.compile(r"domain\.cpu\.numa\.cells\[\d+\]\.hostBinding\.hostCells")
 
 
-def pending_changes(running: NumaVMSpec, wanted: NumaVMSpec) -> list[str]:
-    """Return every field that differs, as `spec.path: old -> new`, in the order of the fields' paths."""
+class Effect(StrEnum):
+    """When a change is applied."""
+
+    LIVE = "Live"
+    """On the running VM."""
+    RESTART = "Restart"
+    """At the next start."""
+    REFUSED = "Refused"
+    """Not at all: the spec is not accepted, or there is no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field whose value differs."""
+
+    path: str
+    """`spec.domain.memory.guest`."""
+    old: str
+    new: str
+    effect: Effect
+    why: str = ""
+    """Why it is not applied live, where that depends on more than the field."""
+
+    def __str__(self) -> str:
+        reason = f" ({self.why})" if self.why else ""
+        return f"{self.path}: {self.old} -> {self.new}{reason}"
+
+
+def field_changes(
+    running: NumaVMSpec, wanted: NumaVMSpec, *, why_fixed: str | None = None
+) -> list[FieldChange]:
+    """Return every field that differs, in the order of the fields' paths.
+
+    Args:
+        running: The spec that the domain was built from.
+        wanted: The spec as it is to be.
+        why_fixed: Why memory of the running VM cannot be moved; None: it can.
+    """
     old, new = dict(_leaves(running)), dict(_leaves(wanted))
-    paths = sorted(old.keys() | new.keys())
     return [
-        f"spec.{path}: {old.get(path, _NOTHING)} -> {new.get(path, _NOTHING)}"
-        for path in paths
+        _change(path, old.get(path, _NOTHING), new.get(path, _NOTHING), why_fixed)
+        for path in sorted(old.keys() | new.keys())
         if old.get(path, _NOTHING) != new.get(path, _NOTHING)
     ]
 
 
+def pending_changes(
+    running: NumaVMSpec, wanted: NumaVMSpec, *, why_fixed: str | None = None
+) -> list[str]:
+    """Return every field that waits for a restart, as `spec.path: old -> new`."""
+    changes = field_changes(running, wanted, why_fixed=why_fixed)
+    return [str(change) for change in changes if change.effect is Effect.RESTART]
+
+
+def applied_live(running: NumaVMSpec, wanted: NumaVMSpec) -> NumaVMSpec:
+    """Return `running` with what of `wanted` a move to other host cells has applied: the cells' host cells.
+
+    Cells are written with their own binding, which goes before the whole guest's.
+    """
+    numa = running.domain.cpu.numa
+    if numa is None or wanted.domain.cpu.numa is None:
+        return running
+    now = {cell.id: cell for cell in effective(running).cells}
+    then = {cell.id: cell for cell in effective(wanted).cells}
+    cells = [
+        cell.model_copy(
+            update={"host_binding": _binding(now[cell.id], then.get(cell.id, now[cell.id]))}
+        )
+        for cell in numa.cells
+    ]
+    whole = numa.host_binding
+    if whole is not None:
+        whole = whole.model_copy(update={"host_cells": None})
+    changed = numa.model_copy(update={"cells": cells, "host_binding": whole})
+    cpu = running.domain.cpu.model_copy(update={"numa": changed})
+    domain = running.domain.model_copy(update={"cpu": cpu})
+    return running.model_copy(update={"domain": domain})
+
+
+def _binding(now: EffectiveCell, then: EffectiveCell) -> HostBinding:
+    return HostBinding(host_cells=then.host_cells, mode=now.mode)
+
+
+def _change(path: str, old: str, new: str, why_fixed: str | None) -> FieldChange:
+    effect, why = Effect.RESTART, ""
+    if path.partition(".")[0] in TAKEN_UP:
+        effect = Effect.LIVE
+    elif _HOST_CELLS.fullmatch(path):
+        # Taken away, the binding leaves the choice to NumaVM: the VM may stay where it is.
+        stays = new == _NOTHING
+        effect = Effect.LIVE if why_fixed is None or stays else Effect.RESTART
+        why = "" if effect is Effect.LIVE else why_fixed or ""
+    return FieldChange(f"spec.{path}", old, new, effect, why)
+
+
 def _leaves(spec: NumaVMSpec) -> Iterator[tuple[str, str]]:
     for field, value in _with_defaults(spec).items():
-        if field not in APPLIED_LIVE:
-            yield from _flatten(field, value)
+        yield from _flatten(field, value)
 
 
 def _with_defaults(spec: NumaVMSpec) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from numavm_agent.domain.metadata import DomainRecord
 from numavm_agent.ports import DomainSeen, LibvirtState
 from numavm_agent.reconcile.operations import is_stop
 from numavm_api.lifecycle import Wanted
+from numavm_api.placement import Placement
+from numavm_api.vm_status import DomainRefusal
 
 
 class DomainPhase(StrEnum):
@@ -52,6 +54,16 @@ class Restart(StrEnum):
     ASKED = "Asked"
 
 
+class Change(StrEnum):
+    """Whether a running domain is to hold another claim on this host."""
+
+    NONE = "None"
+    ASKED = "Asked"
+    """The claim was amended; nothing has begun."""
+    UNDER_WAY = "UnderWay"
+    """The domain's metadata say that it has begun."""
+
+
 class Retry(StrEnum):
     """Whether the next start may be tried."""
 
@@ -71,6 +83,8 @@ class Action(StrEnum):
     """Finish a start, this agent's or that of one killed before it: narrow the threads, verify."""
     KEEP = "Keep"
     """It is as it should be: check that it stays so."""
+    CHANGE = "Change"
+    """Begin a change of the running domain, or go on with it: this agent's or that of one killed before it."""
     BEGIN_STOP = "BeginStop"
     CONTINUE_STOP = "ContinueStop"
     """Ask the guest again, or cut its power once its time is over."""
@@ -89,6 +103,7 @@ class Facts:
     claim: ClaimPhase
     restart: Restart
     retry: Retry
+    change: Change = Change.NONE
 
 
 def decide(facts: Facts) -> Action:
@@ -101,9 +116,11 @@ def decide(facts: Facts) -> Action:
         case DomainPhase.STOPPING:
             return Action.CONTINUE_STOP
         case DomainPhase.UNSETTLED:
-            return _running(facts, otherwise=Action.SETTLE)
+            changes = facts.change is Change.UNDER_WAY
+            return _running(facts, otherwise=Action.CHANGE if changes else Action.SETTLE)
         case DomainPhase.SETTLED:
-            return _running(facts, otherwise=Action.KEEP)
+            changes = facts.change is not Change.NONE
+            return _running(facts, otherwise=Action.CHANGE if changes else Action.KEEP)
         case DomainPhase.ABSENT:
             return _absent(facts)
         case _:
@@ -127,6 +144,26 @@ def _absent(facts: Facts) -> Action:
             return Action.ADMIT if facts.retry is Retry.NOW else Action.WAIT
         case _:
             assert_never(facts.claim)
+
+
+def change_phase(
+    record: DomainRecord | None, claim: Placement | None, refused: DomainRefusal | None
+) -> Change:
+    """Return whether a domain is to hold another claim.
+
+    Args:
+        record: What its metadata say.
+        claim: The claim as the operator has it.
+        refused: The claim that this host will not run, if any.
+    """
+    if record is None:
+        return Change.NONE
+    if record.target is not None:
+        return Change.UNDER_WAY
+    if claim is None or claim.previous is None or claim.previous.id != record.placement.id:
+        return Change.NONE
+    is_refused = refused is not None and refused.placement_id == claim.id
+    return Change.NONE if is_refused or claim.id == record.placement.id else Change.ASKED
 
 
 def domain_phase(  # noqa: PLR0911 - a table
