@@ -15,6 +15,7 @@ import typer
 from numavm_cli.cluster import cluster_app
 from numavm_cli.demo import demo_app
 from numavm_cli.lab import lab_app
+from numavm_cli.live import diff, rehome
 from numavm_cli.render import capture, render
 
 app = typer.Typer(
@@ -29,6 +30,8 @@ app.add_typer(cluster_app, name="cluster")
 app.add_typer(lab_app, name="lab")
 app.command()(render)
 app.command()(capture)
+app.command()(diff)
+app.command()(rehome)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback signature

@@ -88,6 +88,18 @@ OPERATOR_POINTS: Final = (
     KillPoint.BEFORE_STATUS_WRITE,
     KillPoint.BEFORE_FINALIZER_REMOVAL,
 )
+OPERATION_POINTS: Final = (
+    KillPoint.BEFORE_OPERATION,
+    KillPoint.OPERATION_RECORDED,
+    KillPoint.GROUPS_WIDENED,
+    KillPoint.PAGES_MOVING,
+    KillPoint.PAGES_MOVED,
+    KillPoint.THREADS_MOVED,
+    KillPoint.GROUPS_NARROWED,
+    KillPoint.BEFORE_COMMIT,
+    KillPoint.AFTER_COMMIT,
+)
+"""Those of the agent that only a change of a running domain reaches."""
 AGENT_POINTS: Final = tuple(point for point in KillPoint if point not in OPERATOR_POINTS)
 
 

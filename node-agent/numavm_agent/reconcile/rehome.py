@@ -188,3 +188,15 @@ def percent_done(target: Placement, placement: Placement, left: Bytes) -> int:
         if cell.id not in before or before[cell.id].host_cells != cell.host_cells
     )
     return max(0, min(100, 100 - 100 * left // moving)) if moving else 100
+
+
+def new_aim(target: Placement, placement: Placement, claim: Placement | None) -> Placement | None:
+    """Return the claim that a move under way is to turn to; None: it goes on.
+
+    Turned to is only what holds nothing that the domain does not hold already: its former claim, or one that names the
+    aim so far as the claim before it.
+    """
+    if claim is None or claim.id == target.id:
+        return None
+    turns = claim.previous is not None and claim.previous.id == target.id
+    return claim.alone if turns or claim.id == placement.id else None

@@ -18,6 +18,7 @@ from numavm_agent.reconcile.host_state import HostNow
 from numavm_agent.reconcile.inventory import ManagedDomain
 from numavm_agent.reconcile.jobs import Moved
 from numavm_agent.reconcile.memory import VmMemory
+from numavm_agent.reconcile.rehome import new_aim
 from numavm_agent.reconcile.rehome_jobs import Moving
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.workers import JobKind
@@ -41,7 +42,7 @@ class Rehomer:
         record = domain.record
         if record.target is None:
             return self._admit(vm, domain, memory, host) if claim is not None else host
-        aim = _new_aim(record.target, record.placement, claim)
+        aim = new_aim(record.target, record.placement, claim)
         if aim is not None:
             note = f"The change was taken back or replaced: the VM is moved to {aim.summary}"
             self._tell(domain, EventType.NORMAL, "ReHomeTurned", note)
@@ -150,15 +151,3 @@ def _held(domain: ManagedDomain, target: Placement) -> HeldClaim:
         name=record.name,
         placement=target.alone.replacing(beside),
     )
-
-
-def _new_aim(target: Placement, placement: Placement, claim: Placement | None) -> Placement | None:
-    """Return the claim that a move under way is to turn to; None: it goes on.
-
-    Turned to is only what holds nothing that the domain does not hold already: its former claim, or one that names the
-    aim so far as the claim before it.
-    """
-    if claim is None or claim.id == target.id:
-        return None
-    turns = claim.previous is not None and claim.previous.id == target.id
-    return claim.alone if turns or claim.id == placement.id else None
