@@ -97,9 +97,7 @@ def assert_the_kernel_confirms(host: LabHost, vm: Manifest, where: Mapping[int, 
         for cell in placed.values()
         for vcpu, pcpu in zip(CpuSet.parse(cell["vcpus"]), cell["pcpus"], strict=True)
     }
-    expected = {
-        host_cell: parse_bytes(placed[cell]["memory"]) for cell, host_cell in where.items()
-    }
+    expected = {host_cell: parse_bytes(placed[cell]["memory"]) for cell, host_cell in where.items()}
     assert resident_of_guest(view) == expected
 
 

@@ -104,9 +104,7 @@ def test_no_room_refuses_the_move_with_its_numbers() -> None:
 
 
 def test_where_memory_cannot_be_moved_it_waits_for_a_restart_and_says_why() -> None:
-    change = change_of(
-        stored(), wanted(**{CELL_0: {"hostCells": "2"}}), cluster(moves=False), None
-    )
+    change = change_of(stored(), wanted(**{CELL_0: {"hostCells": "2"}}), cluster(moves=False), None)
     (field,) = change.fields
     assert (field.effect, field.why) == (Effect.RESTART, "no cgroup v2")
     assert change.restart == "host-a: 0->2,1->1"

@@ -53,7 +53,8 @@ class LinuxHostMemory:
             ProcessLookupError: it has ended.
         """
         groups = set(self._groups_of(pid))
-        if not groups:
+        # With cgroup v1 beside v2 every process is in v2's root, and below that directory lie v1's groups.
+        if not groups or self._groups in groups or self.why_fixed() is not None:
             return {}
         top = Path(os.path.commonpath(groups))
         if len(groups) == 1 and top.name in ("emulator", "libvirt"):

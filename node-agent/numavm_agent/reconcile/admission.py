@@ -101,12 +101,18 @@ def admit_amended(request: ClaimRequest, host: HostState) -> Refused | NotYet | 
 
 
 def _movable(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
-    if request.why_fixed is not None:
+    if request.why_fixed is not None and _memory_moves(request):
         yield Refused(
             Why.UNSUPPORTED,
             f"placement.cells[].hostCells: the running VM cannot be moved: {request.why_fixed}; "
             "set another spec.restartToken to apply the change by a restart",
         )
+
+
+def _memory_moves(request: ClaimRequest) -> bool:
+    running = request.running
+    before = {cell.id: cell.host_cells for cell in running.cells} if running is not None else {}
+    return any(before.get(cell.id) != cell.host_cells for cell in request.placement.cells)
 
 
 def _same_domain(request: ClaimRequest, _: HostState) -> Iterator[Refused]:

@@ -81,6 +81,8 @@ class RehomeJobs:
     mebibytes_per_second: float
     """No more is moved per second."""
     _passes: dict[str, _Pass] = field(default_factory=dict)
+    _addresses: dict[str, tuple[int, Mapping[int, int]]] = field(default_factory=dict)
+    """By uid: the run, and where QEMU has each guest cell's memory; that never changes in a run."""
 
     def begin(self, record: DomainRecord, target: Placement) -> Moved:
         """Record that the domain moves to `target`, before anything does."""
@@ -115,7 +117,7 @@ class RehomeJobs:
         if pid is None:
             raise DomainMissing(f"domain {settling.name} has no process")
         try:
-            blocks = self._blocks(settling.uuid, settling.placement, pid)
+            blocks = self._blocks(settling.uuid, settling.run_id, settling.placement, pid)
             for batch in batches(settling.placement, blocks):
                 self._move_batch(pid, batch)
         except ProcessLookupError as error:
@@ -179,7 +181,7 @@ class RehomeJobs:
         return Seen(allowed=allowed, astray=left, threads_right=not problems), blocks
 
     def _blocks_of(self, moving: Moving, pid: int) -> dict[int, Block]:
-        blocks = self._blocks(moving.record.uid, moving.target, pid)
+        blocks = self._blocks(moving.record.uid, moving.run_id, moving.target, pid)
         missing = [cell.id for cell in moving.target.cells if cell.id not in blocks]
         if missing:
             raise HostFaultError(
@@ -187,9 +189,12 @@ class RehomeJobs:
             )
         return blocks
 
-    def _blocks(self, uid: str, placement: Placement, pid: int) -> dict[int, Block]:
-        sizes = {cell.id: Bytes(cell.memory) for cell in placement.cells}
-        addresses = self.jobs.hypervisor.cell_addresses(uid, sizes)
+    def _blocks(self, uid: str, run_id: int, placement: Placement, pid: int) -> dict[int, Block]:
+        known_run, addresses = self._addresses.get(uid, (run_id, {}))
+        if not addresses or known_run != run_id:
+            sizes = {cell.id: Bytes(cell.memory) for cell in placement.cells}
+            addresses = self.jobs.hypervisor.cell_addresses(uid, sizes)
+            self._addresses[uid] = (run_id, addresses)
         return blocks_at(placement.cells, self.jobs.reader.mappings(pid), addresses)
 
     def _note(self, record: DomainRecord, step: Step) -> DomainRecord:
