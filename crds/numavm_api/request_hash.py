@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-from numavm_api.effective import EffectiveCell, effective
-from numavm_api.numavm import NumaVMSpec
+from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM, effective
+from numavm_api.numavm import LastLevelCache, NumaVMSpec
 from numavm_api.quantity import format_bytes
 from numavm_api.rules_devices import host_paths
 
@@ -32,13 +32,44 @@ def request_hash(spec: NumaVMSpec) -> str:
         "cellSharing": vm.cell_sharing,
         "cellsDeclared": vm.cells_declared,
         "cells": [_cell(cell) for cell in vm.cells],
-    }
+    } | _wishes(spec, vm)
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
+    """Return what else the placement looks at; what is not asked for has no part in the digest of older versions."""
+    nodes = spec.affinity.node_affinity
+    wishes = {
+        "affinity": nodes.model_dump(mode="json", exclude_defaults=True) if nodes else {},
+        "tolerations": sorted(
+            [one.key or "", one.operator, one.value or "", one.effect or ""]
+            for one in spec.tolerations
+        ),
+        "vcpuCandidates": {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()},
+        "emulatorCandidates": str(vm.emulator_candidates or ""),
+        "dedicatedIoThreads": vm.dedicated_io_threads,
+        "hostDevices": [_device(device) for device in vm.host_devices],
+        "derivedCells": [vm.derived_cells.count] if vm.derived_cells else [],
+        "reserveMaximum": vm.reserve_maximum,
+        "maxMemory": vm.max_memory if vm.reserve_maximum else None,
+        "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
+        "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
+    }
+    return {name: wish for name, wish in wishes.items() if wish}
+
+
+def _device(device: EffectiveHostDevice) -> list[object]:
+    near = [device.cell, device.affinity]
+    return [device.name, sorted(device.addresses), device.selector, *near]
+
+
 def _cell(cell: EffectiveCell) -> dict[str, object]:
-    return {
+    wishes = {
+        "fallback": [format_bytes(size) for size in cell.fallback_page_sizes],
+        "plugged": int(cell.plugged),
+    }
+    return {name: wish for name, wish in wishes.items() if wish} | {
         "id": cell.id,
         "vcpus": str(cell.vcpus),
         "memory": format_bytes(cell.memory),

@@ -31,9 +31,12 @@ def _host_paths(root: str) -> str:
     """Return the expression for all paths of the host that a NumaVM names."""
     boot = f"{root}.?spec.?domain.?firmware.?kernelBoot"
     volumes = f"{root}.?spec.?volumes.orValue([])"
+    modules = f"{root}.?spec.?domain.?devices.?memory.orValue([])"
     return (
         f"[{boot}.?kernel.orValue(''), {boot}.?initrd.orValue('')].filter(p, p != '')"
         f" + {volumes}.map(v, v.?hostDisk.?path.orValue('')).filter(p, p != '')"
+        f" + {modules}.map(m, m.?nvdimm.?path.orValue('')).filter(p, p != '')"
+        f" + {modules}.map(m, m.?virtioPmem.?path.orValue('')).filter(p, p != '')"
     )
 
 
@@ -50,6 +53,77 @@ HOST_PATHS: Final = Policy(
             f"variables.new.size() == 0 || {_may_use('hostpaths')}",
             "'spec names host paths ' + variables.new.join(', ') + ', but ' + request.userInfo.username + ' may not use them: "
             + _remedy("hostpaths"),
+            "Forbidden",
+        ),
+    ],
+)
+
+_CPU: Final = "?spec.?domain.?cpu"
+_BACKING: Final = "?spec.?domain.?memory.?backing"
+
+
+def _power(power: str, field: str, path: str) -> Policy:
+    """Return the policy that whoever sets or changes a field may use a power; one who leaves it as it was need not."""
+    return Policy(
+        name=f"numavm-{power}",
+        description=f"A new {field} in a NumaVM needs the permission to use {power}.",
+        resources=["numavms"],
+        conditions={
+            "asks-for-it": f"object.{path}.hasValue()"
+            f" && (oldObject == null || object.{path} != oldObject.{path})"
+        },
+        validations=[
+            Validation(
+                _may_use(power),
+                f"'{field} is set, but ' + request.userInfo.username + ' may not use {power}: "
+                + _remedy(power),
+                "Forbidden",
+            )
+        ],
+    )
+
+
+REALTIME: Final = _power("realtime", "spec.domain.cpu.realtime", f"{_CPU}.?realtime")
+HAND_PINS: Final = _power("handpins", "spec.domain.cpu.pinning", f"{_CPU}.?pinning")
+LOCKED_MEMORY: Final = Policy(
+    name="numavm-lockedmemory",
+    description="Locked memory in a NumaVM needs the permission to use lockedmemory.",
+    resources=["numavms"],
+    conditions={
+        "asks-for-it": f"object.{_BACKING}.?locked.orValue(false)"
+        f" && (oldObject == null || !oldObject.{_BACKING}.?locked.orValue(false))"
+    },
+    validations=[
+        Validation(
+            _may_use("lockedmemory"),
+            "'spec.domain.memory.backing.locked is true, but ' + request.userInfo.username + ' may not use lockedmemory: "
+            + _remedy("lockedmemory"),
+            "Forbidden",
+        )
+    ],
+)
+
+
+def _host_devices(root: str) -> str:
+    """Return the expression for the host devices that a NumaVM names, each as its address or its ids."""
+    devices = f"{root}.?spec.?domain.?devices.?hostDevices.orValue([])"
+    ids = "d.source.?selector.?vendor.orValue('') + ':' + d.source.?selector.?device.orValue('')"
+    return f"{devices}.map(d, d.source.?address.orValue({ids}))"
+
+
+HOST_DEVICES: Final = Policy(
+    name="numavm-host-devices",
+    description="A new host device in a NumaVM needs the permission to use hostdevices.",
+    resources=["numavms"],
+    variables={
+        "old": f"oldObject == null ? [] : {_host_devices('oldObject')}",
+        "new": f"({_host_devices('object')}).filter(d, !(d in variables.old))",
+    },
+    validations=[
+        Validation(
+            f"variables.new.size() == 0 || {_may_use('hostdevices')}",
+            "'spec names host devices ' + variables.new.join(', ') + ', but ' + request.userInfo.username + ' may not use them: "
+            + _remedy("hostdevices"),
             "Forbidden",
         ),
     ],

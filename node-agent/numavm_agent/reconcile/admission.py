@@ -19,6 +19,7 @@ from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import CpuPlacement, Placement
 from numavm_api.quantity import BASE_PAGE, Bytes, format_bytes
 from numavm_api.request_hash import request_hash
+from numavm_api.resolved import resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,18 @@ def _memory_moves(request: ClaimRequest) -> bool:
     return any(before.get(cell.id) != cell.host_cells for cell in request.placement.cells)
 
 
+def _modules_stay(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
+    """A module's memory is a block of its own, bound when it was plugged in; moving one is not built yet."""
+    before = {cell.id: cell.host_cells for cell in request.running.cells} if request.running else {}
+    for cell in request.placement.cells:
+        if cell.plugged and before.get(cell.id) != cell.host_cells:
+            yield Refused(
+                Why.UNSUPPORTED,
+                f"placement.cells[{cell.id}].hostCells: the running guest cell has memory modules, which cannot be "
+                "moved; set another spec.restartToken to apply the change by a restart",
+            )
+
+
 def _same_domain(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
     """An amended claim changes where a domain is, not what it is."""
     running = request.running
@@ -159,7 +172,7 @@ def _spec_unchanged(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
             f"placement.requestHash is {request.placement.request_hash}, but the spec's is {wanted} now: "
             "the claim was made for another spec",
         )
-    vm = effective(request.spec)
+    vm = resolved(effective(request.spec), request.placement)
     for field, claimed, asked in _shape(request.placement, vm):
         if claimed != asked:
             yield Refused(Why.SPEC_CHANGED, f"{field} is {claimed}, but the spec says {asked}")
@@ -169,6 +182,15 @@ def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, st
     """Yield (field, what the claim says, what the spec says) for all that must be the same in both."""
     kind = CpuPlacement.DEDICATED if vm.dedicated else CpuPlacement.SHARED
     yield "placement.cpuPlacement", str(placement.cpu_placement), str(kind)
+    io_threads = str(vm.dedicated_io_threads)
+    yield "number of placement.ioThreadCpus", str(len(placement.io_thread_cpus)), io_threads
+    devices = sorted(device.name for device in vm.host_devices)
+    held = sorted(device.name for device in placement.devices)
+    yield "placement.devices[].name", str(held), str(devices)
+    if vm.derived_cells is not None:
+        every = CpuSet(frozenset(range(vm.vcpus)))
+        vcpus = CpuSet.union_of(cell.vcpus for cell in placement.cells)
+        yield "placement.cells[*].vcpus", str(vcpus), str(every)
     claimed = {cell.id: cell for cell in placement.cells}
     yield "placement.cells[].id", str(sorted(claimed)), str([cell.id for cell in vm.cells])
     for cell in vm.cells:
@@ -178,10 +200,14 @@ def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, st
         where = f"placement.cells[{cell.id}]"
         yield f"{where}.vcpus", str(placed.vcpus), str(cell.vcpus)
         if cell.host_cells is not None:
-            yield f"{where}.hostCells", str(placed.host_cells), str(cell.host_cells)
+            derived_there = vm.derived_cells is not None and placed.host_cells <= cell.host_cells
+            asked = placed.host_cells if derived_there else cell.host_cells
+            yield f"{where}.hostCells", str(placed.host_cells), str(asked)
         yield f"{where}.memory", format_bytes(placed.memory), format_bytes(cell.memory)
         yield f"{where}.pageSize", format_bytes(placed.page_size), format_bytes(cell.page_size)
         pcpus = len(cell.vcpus) if vm.dedicated else 0
+        plugged = Bytes(min(placed.plugged or 0, cell.plugged))  # a claim may hold room for more
+        yield f"{where}.plugged", format_bytes(plugged), format_bytes(cell.plugged)
         yield f"number of {where}.pcpus", str(len(placed.pcpus)), str(pcpus)
 
 
@@ -202,7 +228,7 @@ def _paths(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
 
 
 def _vcpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
-    vcpus = request.spec.domain.cpu.vcpus
+    vcpus = request.spec.domain.cpu.max_vcpus
     if vcpus > host.max_vcpus:
         yield Refused(
             Why.UNSUPPORTED,
@@ -240,7 +266,11 @@ def _dedicated_cpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]
 
 def _own_cpus_sound(placement: Placement) -> Iterator[Refused]:
     """A claim gives each of its CPUs once, and holds what it gives."""
-    given = [*(pcpus for cell in placement.cells for pcpus in cell.pcpus), placement.emulator_cpus]
+    given = [
+        *(pcpus for cell in placement.cells for pcpus in cell.pcpus),
+        placement.emulator_cpus,
+        *placement.io_thread_cpus,
+    ]
     seen = CpuSet()
     for cpus in given:
         twice = cpus & seen
@@ -422,6 +452,7 @@ _RULES: Final[Sequence[_Rule]] = (
 _AMENDED_RULES: Final[Sequence[_Rule]] = (
     _epoch,
     _movable,
+    _modules_stay,
     _same_domain,
     _cells_known,
     _dedicated_cpus,

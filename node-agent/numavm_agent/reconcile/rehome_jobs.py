@@ -33,7 +33,7 @@ from numavm_agent.reconcile.rehome import (
 from numavm_agent.verify.guest_memory import Block, blocks_at
 from numavm_agent.verify.judge import thread_problems
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import effective
+from numavm_api.effective import EffectiveVM
 from numavm_api.errors import HostFaultError
 from numavm_api.killpoints import KillPoint
 from numavm_api.numavm import NumaVMSpec
@@ -56,6 +56,8 @@ class Moving:
     """Affinities under the new claim."""
     spec: NumaVMSpec
     """What the domain's spec is once it is there."""
+    vm: EffectiveVM
+    """That spec with its defaults, and what the new claim chose."""
 
     @property
     def target(self) -> Placement:
@@ -175,7 +177,7 @@ class RehomeJobs:
 
     def _look(self, moving: Moving, pid: int) -> tuple[Seen, dict[int, Block]]:
         blocks = self._blocks_of(moving, pid)
-        problems = thread_problems(moving.pins, self.jobs.reader.threads(pid))
+        problems = thread_problems(moving.pins, self.jobs.reader.threads(pid), moving.vm)
         allowed = self.memory.allowed_cells(pid)
         left = astray(moving.target, blocks)
         return Seen(allowed=allowed, astray=left, threads_right=not problems), blocks
@@ -261,7 +263,7 @@ class RehomeJobs:
             name=moving.name,
             run_id=moving.run_id,
             placement=target,
-            vm=effective(moving.spec),
+            vm=moving.vm,
             pins=moving.pins,
             moved=True,
         )

@@ -23,8 +23,10 @@ from numavm_agent.reconcile.rehome_jobs import Moving
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.workers import JobKind
 from numavm_api.conditions import ClaimRefusalReason as Why
+from numavm_api.effective import EffectiveVM, effective
 from numavm_api.numahost import HeldClaim
 from numavm_api.placement import Placement
+from numavm_api.resolved import resolved
 
 STUCK_SECONDS: Final = 5.0
 """Pages that something holds are tried again after so long."""
@@ -85,7 +87,8 @@ class Rehomer:
                 memory.waits_for = message
             case None:
                 try:
-                    self._pins(claim, host.with_change(_held(domain, claim)))
+                    wish = resolved(effective(vm.spec), claim)
+                    self._pins(claim, host.with_change(_held(domain, claim)), wish)
                 except CannotRender as error:
                     self._refuse(domain, memory, claim, Refused(Why.CPU_TAKEN, str(error)))
                     return host
@@ -119,19 +122,22 @@ class Rehomer:
         record = domain.record
         if record.spec is None or not domain.is_whole:
             return
-        pins = self._pins(target, host)
+        spec = applied_live(record.spec, vm.spec)
+        effective_vm = resolved(effective(spec), target)
+        pins = self._pins(target, host, effective_vm)
         moving = Moving(
             record=record,
             name=domain.seen.name,
             run_id=domain.seen.run_id,
             pins=pins,
-            spec=applied_live(record.spec, vm.spec),
+            spec=spec,
+            vm=effective_vm,
         )
         jobs = self._tools.rehome
         self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.go_on(moving))
 
-    def _pins(self, claim: Placement, host: HostNow) -> Pins:
-        return settled_pins(claim, host.pools, host.cpus, host.held_cpus)
+    def _pins(self, claim: Placement, host: HostNow, vm: EffectiveVM) -> Pins:
+        return settled_pins(claim, host.pools, host.cpus, host.held_cpus, vm)
 
     def _tell(self, domain: ManagedDomain, kind: EventType, reason: str, note: str) -> None:
         record = domain.record

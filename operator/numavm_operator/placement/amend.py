@@ -14,10 +14,10 @@ from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
 from numavm_api.quantity import Bytes
+from numavm_operator.placement.bits import cpus_of, mask_of
 from numavm_operator.placement.build import placement_of
 from numavm_operator.placement.fit import OutOfSteps, fit, why_not
 from numavm_operator.placement.fleet import Fleet
-from numavm_operator.placement.host import cpus_of, mask_of
 from numavm_operator.placement.outcome import CauseCount, Miss, Placed, Refusal, Undecided
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
@@ -28,16 +28,33 @@ _SUMMARY_LENGTH = 256
 
 
 def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
-    """Return guest cell -> host cells, of those that the spec binds elsewhere than the claim has them.
+    """Return guest cell -> host cells, of those that the spec wants elsewhere than the claim has them.
 
-    A cell that the spec does not bind is where it should be.
+    Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has: then the cell's
+    CPUs are chosen anew on the host cells where it is. A cell that the spec does not bind is where it should be, and so
+    are cells that the placement derived.
     """
-    placed = {cell.id: cell.host_cells for cell in claim.cells}
-    return {
-        cell.id: cell.host_cells
-        for cell in vm.cells
-        if cell.host_cells is not None and cell.id in placed and placed[cell.id] != cell.host_cells
-    }
+    if vm.derived_cells is not None:
+        return {}
+    placed = {cell.id: cell for cell in claim.cells}
+    moves: dict[int, CpuSet] = {}
+    for cell in vm.cells:
+        if cell.id not in placed:
+            continue
+        here = placed[cell.id].host_cells
+        there = here if cell.host_cells is None else cell.host_cells
+        if there != here or _is_pinned_elsewhere(placed[cell.id], vm):
+            moves[cell.id] = there
+    return moves
+
+
+def _is_pinned_elsewhere(placed: PlacedCell, vm: EffectiveVM) -> bool:
+    """Tell whether a vCPU has a pCPU that its user does not allow it."""
+    return any(
+        not pcpus <= vm.vcpu_candidates[vcpu]
+        for vcpu, pcpus in zip(placed.vcpus, placed.pcpus, strict=False)
+        if vcpu in vm.vcpu_candidates
+    )
 
 
 def turned_back(claim: Placement, *, placement_id: str, epoch: int) -> Placement | None:
@@ -73,7 +90,7 @@ def amend(
     staying = _staying(state, claim, moves)
     beside = state.with_claims(request.uid, (staying,) if staying else ())
     part = _part(request, claim, moves, emulator_moves=not _emulator_stays(claim, moves))
-    verdict = fit(beside, part.shape, policy)
+    verdict = fit(beside, part.wanted, policy)
     match verdict:
         case Fit():
             found = placement_of(beside, part, verdict)
@@ -88,7 +105,7 @@ def amend(
         case OutOfSteps():
             return Undecided(1, (node_name,), ())
         case _:
-            miss = verdict if isinstance(verdict, Miss) else why_not(beside, part.shape)
+            miss = verdict if isinstance(verdict, Miss) else why_not(beside, part.wanted)
             return Refusal(1, (CauseCount(miss.cause, 1, node_name, miss),))
 
 
@@ -119,6 +136,7 @@ def _kept_cpus(state: HostState, claim: Placement, moves: Mapping[int, CpuSet]) 
     leaving = _cores_of(state, [cell for cell in claim.cells if cell.id in moves])
     kept = claim.dedicated_cpus - leaving - claim.emulator_cpus
     emulator = claim.emulator_cpus if _emulator_stays(claim, moves) else CpuSet()
+    emulator = emulator | CpuSet.union_of(claim.io_thread_cpus)
     staying = CpuSet.union_of(
         pcpus for cell in claim.cells if cell.id not in moves for pcpus in cell.pcpus
     )
@@ -144,6 +162,7 @@ def _part(
             page_size=cell.page_size,
             mode=cell.mode,
             host_cells=moves[cell.id],
+            plugged=cell.plugged or Bytes(0),
         )
         for cell in claim.cells
         if cell.id in moves
@@ -155,11 +174,16 @@ def _part(
         cells_declared=True,
         dedicated=dedicated,
         isolate_emulator_thread=dedicated and emulator_moves and bool(claim.emulator_cpus),
+        online_vcpus=CpuSet.union_of(
+            cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+            for cell in claim.cells
+            if cell.id in moves
+        ),
         host_devices=(),
-        vcpu_candidates={},
-        emulator_candidates=None,
+        emulator_candidates=request.vm.emulator_candidates if emulator_moves else None,
         dedicated_io_threads=0,
         derived_cells=None,
+        reserve_maximum=False,
     )
     part = request_for(
         vm,
@@ -171,7 +195,9 @@ def _part(
         request_hash=claim.request_hash,
     )
     overhead = claim.overhead if emulator_moves else Bytes(0)
-    return replace(part, shape=replace(part.shape, overhead=overhead))
+    way = part.wanted.ways[0]
+    way = replace(way, shape=replace(way.shape, overhead=overhead))
+    return replace(part, wanted=replace(part.wanted, ways=(way,)))
 
 
 def _merged(claim: Placement, found: Placement, request: Request, kept: CpuSet) -> Placement:
