@@ -39,7 +39,7 @@ def expected(facts: Facts) -> Action:
         (facts.domain in RUNS and not stays, Action.BEGIN_STOP),
         (facts.domain in RUNS and facts.change is Change.UNDER_WAY, Action.CHANGE),
         (facts.domain is DomainPhase.UNSETTLED, Action.SETTLE),
-        (facts.domain is DomainPhase.SETTLED and facts.change is Change.ASKED, Action.CHANGE),
+        (facts.domain is DomainPhase.SETTLED and facts.change is not Change.NONE, Action.CHANGE),
         (facts.domain is DomainPhase.SETTLED, Action.KEEP),
         (facts.claim is ClaimPhase.NONE, Action.NOTHING),
         (facts.wanted is not Wanted.RUNNING, Action.RELEASE),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from numavm_agent.domain.metadata import DomainRecord, metadata_xml, read_metadata
+from numavm_agent.reconcile.changes import applied_live
 from numavm_agent.reconcile.decide import Change, change_phase
 from numavm_agent.reconcile.rehome import (
     BATCH,
@@ -30,6 +31,8 @@ from numavm_agent.verify.guest_memory import Block
 from numavm_agent.verify.parsers import MemoryMapping, Policy
 from numavm_api.conditions import ClaimRefusalReason
 from numavm_api.cpuset import CpuSet
+from numavm_api.effective import effective
+from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.quantity import BASE_PAGE, MEBIBYTE, Bytes
 from numavm_api.vm_status import DomainRefusal
@@ -254,7 +257,45 @@ def test_a_change_is_asked_for_by_a_claim_that_names_the_domains_own(
     refused: DomainRefusal | None,
     change: Change,
 ) -> None:
-    assert change == change_phase(known, stated, refused)
+    assert change == change_phase(known, stated, refused, spec())
+
+
+def test_what_the_claim_allows_already_is_only_noted() -> None:
+    bound = [
+        {"id": n, "cpus": str(n), "memory": "64Mi", "hostBinding": {"hostCells": str(n)}}
+        for n in (0, 1)
+    ]
+    elsewhere = [{**bound[0], "hostBinding": {"hostCells": "2"}}, bound[1]]
+    for cells, change in ((bound, Change.SPEC), (elsewhere, Change.SPEC)):
+        wanted = with_cells(cells)
+        assert change == change_phase(record(), claim(), None, wanted)
+    noted = replace(record(), spec=applied_live(spec(), with_cells(elsewhere), claim()))
+    assert change_phase(noted, claim(), None, with_cells(elsewhere)) is Change.NONE
+    assert [cell.host_cells for cell in effective(noted.spec).cells] == [None, CpuSet.of(1)]
+
+
+def with_cells(cells: list[dict[str, object]]) -> NumaVMSpec:
+    huge = [{**cell, "hugepages": {"pageSize": "2Mi"}} for cell in cells]
+    cpu = {"cores": 2, "dedicatedCpuPlacement": True, "numa": {"cells": huge}}
+    return spec(domain={"type": "TCG", "cpu": cpu})
+
+
+@pytest.mark.parametrize(
+    ("pinning", "applies"),
+    [
+        ({"cpuset": "1-3"}, True),
+        ({"vcpus": [{"vcpu": 0, "cpuset": "1"}]}, True),
+        ({"vcpus": [{"vcpu": 0, "cpuset": "0"}]}, False),
+        ({"emulator": "0"}, True),
+    ],
+)
+def test_cpus_chosen_by_hand_hold_where_the_claims_are_among_them(
+    pinning: dict[str, object], *, applies: bool
+) -> None:
+    cpu = {**spec().domain.cpu.to_api(), "pinning": pinning}
+    wanted = spec(domain={"type": "TCG", "cpu": cpu})
+    after = applied_live(spec(), wanted, claim())
+    assert (after.domain.cpu.pinning is not None) == applies
 
 
 @pytest.mark.parametrize(

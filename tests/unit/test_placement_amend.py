@@ -146,3 +146,19 @@ def test_only_cells_that_the_spec_binds_elsewhere_move() -> None:
 
     assert moved_cells(claim, free) == moved_cells(claim, bound) == {}
     assert moved_cells(claim, request(vm(*there, cores=4)).vm) == {0: CpuSet.of(2)}
+
+
+def test_a_vcpu_that_is_allowed_other_cpus_gets_one_on_the_host_cell_where_it_is() -> None:
+    where, claim = running(fleet(host(cells=2, cores=6)), vm(*BOUND, cores=4))
+    (cpu,) = claim.cells[0].pcpus[0]
+    others = {"vcpus": [{"vcpu": 0, "cpuset": "4-5"}]}
+    spec = vm(*BOUND, cores=4, pinning=others)
+    moves = moved_cells(claim, request(spec).vm)
+    assert moves == {0: CpuSet.of(0)}
+    assert moved_cells(claim, request(vm(*BOUND, cores=4, pinning={"cpuset": "0-11"})).vm) == {}
+
+    after = amended(where, spec, claim, cell0="0")
+    assert isinstance(after, Placed)
+    assert cpu not in (4, 5)
+    assert after.placement.cells[0].pcpus[0] <= CpuSet.of(4, 5)
+    assert after.placement.cells[1] == claim.cells[1]

@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from numavm_agent.reconcile.device_changes import device_memory, with_device_defaults
 from numavm_api.backing import Switch
-from numavm_api.cpu import CellDistances, HostBinding
+from numavm_api.cpu import CellDistances, GuestNuma, HostBinding
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.hmat import Bandwidth, Interconnects, Latency
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.placement import Placement
 from numavm_api.quantity import BASE_PAGE, format_bytes
 
 TAKEN_UP: Final = frozenset(
@@ -34,6 +35,8 @@ _NOTHING: Final = "nothing"
 _NAMED_BY: Final = ("name", "id")
 """What an entry of a list is called by, so that re-ordering a list is no change."""
 _HOST_CELLS: Final = re.compile(r"domain\.cpu\.numa\.cells\[\d+\]\.hostBinding\.hostCells")
+_PINS: Final = "domain.cpu.pinning.vcpus."
+_EMULATOR_PIN: Final = "domain.cpu.pinning.emulator"
 
 
 class Effect(StrEnum):
@@ -75,8 +78,15 @@ def field_changes(
         why_fixed: Why memory of the running VM cannot be moved; None: it can.
     """
     old, new = dict(_leaves(running)), dict(_leaves(wanted))
+    isolated = wanted.domain.cpu.isolate_emulator_thread
     return [
-        _change(path, old.get(path, _NOTHING), new.get(path, _NOTHING), why_fixed)
+        _change(
+            path,
+            old.get(path, _NOTHING),
+            new.get(path, _NOTHING),
+            why_fixed,
+            emulator_isolated=isolated,
+        )
         for path in sorted(old.keys() | new.keys())
         if old.get(path, _NOTHING) != new.get(path, _NOTHING)
     ]
@@ -90,38 +100,78 @@ def pending_changes(
     return [str(change) for change in changes if change.effect is Effect.RESTART]
 
 
-def applied_live(running: NumaVMSpec, wanted: NumaVMSpec) -> NumaVMSpec:
-    """Return `running` with what of `wanted` a move to other host cells has applied: the cells' host cells.
+def applied_live(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> NumaVMSpec:
+    """Return `running` with what of `wanted` holds under a claim without a restart.
 
-    Cells are written with their own binding, which goes before the whole guest's.
+    Host cells of guest cells, where the claim has them there; they are written with each cell's own binding, which goes
+    before the whole guest's. CPUs chosen by hand, where the claim's are among them.
     """
-    numa = running.domain.cpu.numa
-    if numa is None or wanted.domain.cpu.numa is None:
+    cpu = running.domain.cpu
+    numa = _bound_as_wanted(running, wanted, placement)
+    pinning = wanted.domain.cpu.pinning if _allows(wanted, placement) else cpu.pinning
+    if (numa, pinning) == (cpu.numa, cpu.pinning):
         return running
-    now = {cell.id: cell for cell in effective(running).cells}
-    then = {cell.id: cell for cell in effective(wanted).cells}
-    cells = [
-        cell.model_copy(
-            update={"host_binding": _binding(now[cell.id], then.get(cell.id, now[cell.id]))}
-        )
-        for cell in numa.cells
-    ]
-    whole = numa.host_binding
-    if whole is not None:
-        whole = whole.model_copy(update={"host_cells": None})
-    changed = numa.model_copy(update={"cells": cells, "host_binding": whole})
-    cpu = running.domain.cpu.model_copy(update={"numa": changed})
+    cpu = cpu.model_copy(update={"numa": numa, "pinning": pinning})
     domain = running.domain.model_copy(update={"cpu": cpu})
     return running.model_copy(update={"domain": domain})
 
 
-def _binding(now: EffectiveCell, then: EffectiveCell) -> HostBinding:
-    return HostBinding(host_cells=then.host_cells, mode=now.mode)
+def _bound_as_wanted(
+    running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement
+) -> GuestNuma | None:
+    numa = running.domain.cpu.numa
+    if numa is None or not numa.cells:
+        return numa
+    placed = {cell.id: cell.host_cells for cell in placement.cells}
+    now = {cell.id: cell for cell in effective(running).cells}
+    then = {cell.id: cell.host_cells for cell in effective(wanted).cells}
+    bound = {
+        cell.id: then[cell.id]
+        for cell in now.values()
+        if cell.id in then
+        and then[cell.id] != cell.host_cells
+        and then[cell.id] in (None, placed.get(cell.id))
+    }
+    if not bound:
+        return numa
+    whole = numa.host_binding
+    if whole is not None:
+        whole = whole.model_copy(update={"host_cells": None})
+    cells = [
+        cell.model_copy(
+            update={
+                "host_binding": HostBinding(
+                    host_cells=bound.get(cell.id, now[cell.id].host_cells), mode=now[cell.id].mode
+                )
+            }
+        )
+        for cell in numa.cells
+    ]
+    return numa.model_copy(update={"cells": cells, "host_binding": whole})
 
 
-def _change(path: str, old: str, new: str, why_fixed: str | None) -> FieldChange:
+def _allows(wanted: NumaVMSpec, placement: Placement) -> bool:
+    """Tell whether the CPUs of a claim are among those that the spec allows by hand."""
+    vm = effective(wanted)
+    own = {
+        vcpu: pcpus
+        for cell in placement.cells
+        for vcpu, pcpus in zip(cell.vcpus, cell.pcpus, strict=False)
+    }
+    allowed = vm.vcpu_candidates
+    emulator = vm.emulator_candidates
+    return all(pcpus <= allowed[vcpu] for vcpu, pcpus in own.items() if vcpu in allowed) and (
+        emulator is None or placement.emulator_cpus <= emulator
+    )
+
+
+def _change(
+    path: str, old: str, new: str, why_fixed: str | None, *, emulator_isolated: bool
+) -> FieldChange:
     effect, why = Effect.RESTART, ""
-    if path.partition(".")[0] in TAKEN_UP:
+    if path.partition(".")[0] in TAKEN_UP or path.startswith(_PINS):
+        effect = Effect.LIVE
+    elif path == _EMULATOR_PIN and not emulator_isolated:
         effect = Effect.LIVE
     elif _HOST_CELLS.fullmatch(path):
         # Taken away, the binding leaves the choice to NumaVM: the VM may stay where it is.

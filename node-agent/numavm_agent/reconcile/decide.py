@@ -12,8 +12,10 @@ from typing import assert_never
 
 from numavm_agent.domain.metadata import DomainRecord
 from numavm_agent.ports import DomainSeen, LibvirtState
+from numavm_agent.reconcile.changes import applied_live
 from numavm_agent.reconcile.operations import is_stop
 from numavm_api.lifecycle import Wanted
+from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.vm_status import DomainRefusal
 
@@ -60,6 +62,8 @@ class Change(StrEnum):
     NONE = "None"
     ASKED = "Asked"
     """The claim was amended; nothing has begun."""
+    SPEC = "Spec"
+    """The claim stays, and the spec asks for something else that it allows: only the domain's metadata do not say so."""
     UNDER_WAY = "UnderWay"
     """The domain's metadata say that it has begun."""
 
@@ -147,7 +151,10 @@ def _absent(facts: Facts) -> Action:
 
 
 def change_phase(
-    record: DomainRecord | None, claim: Placement | None, refused: DomainRefusal | None
+    record: DomainRecord | None,
+    claim: Placement | None,
+    refused: DomainRefusal | None,
+    wanted: NumaVMSpec,
 ) -> Change:
     """Return whether a domain is to hold another claim.
 
@@ -155,11 +162,15 @@ def change_phase(
         record: What its metadata say.
         claim: The claim as the operator has it.
         refused: The claim that this host will not run, if any.
+        wanted: The spec as it is now.
     """
     if record is None:
         return Change.NONE
     if record.target is not None:
         return Change.UNDER_WAY
+    if claim is not None and claim.alone == record.placement and record.spec is not None:
+        is_noted = applied_live(record.spec, wanted, record.placement) == record.spec
+        return Change.NONE if is_noted else Change.SPEC
     if claim is None or claim.previous is None or claim.previous.id != record.placement.id:
         return Change.NONE
     is_refused = refused is not None and refused.placement_id == claim.id

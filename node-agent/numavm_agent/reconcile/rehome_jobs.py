@@ -94,6 +94,11 @@ class RehomeJobs:
         self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
         return Moved(percent=0, settled=None, stuck=None)
 
+    def note(self, record: DomainRecord) -> Moved:
+        """Write what a domain is to remember; nothing moves."""
+        self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(record))
+        return Moved(percent=0, settled=None, stuck=None)
+
     def go_on(self, moving: Moving) -> Moved:
         """Do what is next, for a slice of time.
 

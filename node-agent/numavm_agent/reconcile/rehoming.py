@@ -6,6 +6,7 @@ the move is under way becomes its new aim.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from numavm_agent.domain.model import CannotRender
@@ -42,6 +43,9 @@ class Rehomer:
         """Do what is next; return the host, with the amended claim where one was admitted."""
         claim = vm.status.placement
         record = domain.record
+        if record.target is None and claim is not None and claim.id == record.placement.id:
+            self._note_spec(vm, domain)
+            return host
         if record.target is None:
             return self._admit(vm, domain, memory, host) if claim is not None else host
         aim = new_aim(record.target, record.placement, claim)
@@ -66,6 +70,15 @@ class Rehomer:
         if moved.stuck is not None:
             self._tools.log.warning("pages_do_not_move", why=moved.stuck)
             memory.quiet_until = self._tools.clock.boottime() + STUCK_SECONDS
+
+    def _note_spec(self, vm: VmObject, domain: ManagedDomain) -> None:
+        """Have the domain remember what of the spec its claim allows already; new pins follow from that."""
+        record = domain.record
+        if record.spec is None:
+            return
+        noted = replace(record, spec=applied_live(record.spec, vm.spec, record.placement))
+        jobs = self._tools.rehome
+        self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.note(noted))
 
     def _admit(
         self, vm: VmObject, domain: ManagedDomain, memory: VmMemory, host: HostNow
@@ -122,7 +135,7 @@ class Rehomer:
         record = domain.record
         if record.spec is None or not domain.is_whole:
             return
-        spec = applied_live(record.spec, vm.spec)
+        spec = applied_live(record.spec, vm.spec, target)
         effective_vm = resolved(effective(spec), target)
         pins = self._pins(target, host, effective_vm)
         moving = Moving(

@@ -192,7 +192,9 @@ class VmReconciler:
             claim=claim_phase(vm.status.placement, memory.status),
             restart=Restart.ASKED if restarts else Restart.NONE,
             retry=Retry.NOW if may_start else Retry.LATER,
-            change=change_phase(record, vm.status.placement, _refused_change(memory.status)),
+            change=change_phase(
+                record, vm.status.placement, _refused_change(memory.status), vm.spec
+            ),
         )
 
     def _observe(self, vm: VmObject, memory: VmMemory, domain: ManagedDomain | None) -> None:
