@@ -169,9 +169,8 @@ def _change(
     path: str, old: str, new: str, why_fixed: str | None, *, emulator_isolated: bool
 ) -> FieldChange:
     effect, why = Effect.RESTART, ""
-    if path.partition(".")[0] in TAKEN_UP or path.startswith(_PINS):
-        effect = Effect.LIVE
-    elif path == _EMULATOR_PIN and not emulator_isolated:
+    re_pins = path.startswith(_PINS) or (path == _EMULATOR_PIN and not emulator_isolated)
+    if path.partition(".")[0] in TAKEN_UP or re_pins:
         effect = Effect.LIVE
     elif _HOST_CELLS.fullmatch(path):
         # Taken away, the binding leaves the choice to NumaVM: the VM may stay where it is.

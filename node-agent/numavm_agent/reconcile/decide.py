@@ -63,7 +63,7 @@ class Change(StrEnum):
     ASKED = "Asked"
     """The claim was amended; nothing has begun."""
     SPEC = "Spec"
-    """The claim stays, and the spec asks for something else that it allows: only the domain's metadata do not say so."""
+    """The claim stays, and allows what the spec asks for by now: the domain's metadata are to say so."""
     UNDER_WAY = "UnderWay"
     """The domain's metadata say that it has begun."""
 

@@ -101,7 +101,7 @@ class Rehomer:
             case None:
                 try:
                     wish = resolved(effective(vm.spec), claim)
-                    self._pins(claim, host.with_change(_held(domain, claim)), wish)
+                    self._pins(domain, claim, host, wish)
                 except CannotRender as error:
                     self._refuse(domain, memory, claim, Refused(Why.CPU_TAKEN, str(error)))
                     return host
@@ -137,7 +137,7 @@ class Rehomer:
             return
         spec = applied_live(record.spec, vm.spec, target)
         effective_vm = resolved(effective(spec), target)
-        pins = self._pins(target, host, effective_vm)
+        pins = self._pins(domain, target, host, effective_vm)
         moving = Moving(
             record=record,
             name=domain.seen.name,
@@ -149,8 +149,16 @@ class Rehomer:
         jobs = self._tools.rehome
         self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.go_on(moving))
 
-    def _pins(self, claim: Placement, host: HostNow, vm: EffectiveVM) -> Pins:
-        return settled_pins(claim, host.pools, host.cpus, host.held_cpus, vm)
+    def _pins(
+        self, domain: ManagedDomain, claim: Placement, host: HostNow, vm: EffectiveVM
+    ) -> Pins:
+        """Return the affinities of when the move is done, and the former claim held no more."""
+        record = domain.record
+        held = HeldClaim(
+            uid=record.uid, namespace=record.namespace, name=record.name, placement=claim.alone
+        )
+        then = host.with_change(held)
+        return settled_pins(claim.alone, then.pools, then.cpus, then.held_cpus, vm)
 
     def _tell(self, domain: ManagedDomain, kind: EventType, reason: str, note: str) -> None:
         record = domain.record
