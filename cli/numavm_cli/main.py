@@ -16,6 +16,7 @@ from numavm_cli.cluster import cluster_app
 from numavm_cli.demo import demo_app
 from numavm_cli.doctor import doctor
 from numavm_cli.lab import lab_app
+from numavm_cli.live import diff, rehome
 from numavm_cli.power import restart, start, stop
 from numavm_cli.render import capture, render
 from numavm_cli.topology import topology
@@ -41,6 +42,8 @@ app.command()(stop)
 app.command()(restart)
 app.command()(render)
 app.command()(capture)
+app.command()(diff)
+app.command()(rehome)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback signature

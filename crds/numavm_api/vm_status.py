@@ -146,6 +146,23 @@ class MemoryStatus(StatusModel):
     """What libvirt says it has now."""
 
 
+class OperationStatus(StatusModel):
+    """A change of the running domain that is under way; at most one at a time."""
+
+    kind: ShortText
+    """ReHome: its memory and threads move to other host cells."""
+    placement_id: ShortText
+    """The claim it works towards."""
+    from_: Annotated[str, Field(max_length=256, alias="from")]
+    """Guest cell -> host cells before."""
+    to: Annotated[str, Field(max_length=256)]
+    """Guest cell -> host cells after."""
+    step: ShortText
+    """What is being done: Record, Widen, Move, Threads, Narrow, Verify."""
+    percent: Annotated[int, Field(ge=0, le=100)]
+    """How much of the memory that moves is there, by the kernel's word, in steps of 10."""
+
+
 class Resident(StatusModel):
     """Guest memory resident on one host cell, as the kernel says."""
 
@@ -206,6 +223,8 @@ class NumaVMStatus(StatusModel):
     """The guest's memory as it is now."""
     numa: NumaStatus | None = None
     """What the kernel confirms."""
+    operation: OperationStatus | None = None
+    """The change of the running domain that is under way."""
     conditions: list[Condition] = Field(
         default=[], max_length=32, json_schema_extra=list_map("type")
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from numavm_agent.domain.pins import Pins
-from numavm_agent.verify.guest_memory import Block, blocks_of_cells
+from numavm_agent.verify.guest_memory import Block, blocks_at, blocks_of_cells
 from numavm_agent.verify.parsers import NOTHING, OTHER, MemoryMapping, ThreadState
 from numavm_api.backing import Allocation
 from numavm_api.conditions import Reason
@@ -58,6 +58,7 @@ def verify(
     threads: Sequence[ThreadState],
     mappings: Iterable[MemoryMapping],
     now: str,
+    addresses: Mapping[int, int] | None = None,
 ) -> Verdict:
     """Return what the kernel confirms of a running domain.
 
@@ -68,16 +69,22 @@ def verify(
         threads: Its threads, as the kernel has them.
         mappings: Its memory, as the kernel has it.
         now: Time of reading, for `status.numa.verifiedAt`.
+        addresses: Of a domain whose memory was moved: guest cell -> an address in its memory. Its policies are not
+            judged: nobody but QEMU itself can set them anew.
     """
-    blocks = blocks_of_cells(placement.cells, mappings)
+    moved = addresses is not None
+    if addresses is not None:
+        blocks = blocks_at(placement.cells, mappings, addresses)
+    else:
+        blocks = blocks_of_cells(placement.cells, mappings)
     cells = [
-        _cell_status(cell, pins, threads, blocks.get(cell.id), vm.boot_vcpus)
+        _cell_status(cell, pins, threads, blocks.get(cell.id), vm.boot_vcpus, moved=moved)
         for cell in placement.cells
     ]
     problems = (
         *thread_problems(pins, threads, vm),
         *_locking(vm, threads),
-        *_page_problems(placement, vm, blocks),
+        *_page_problems(placement, vm, blocks, moved=moved),
         *_spanning(placement, vm),
     )
     return Verdict(numa=NumaStatus(cells=cells, verified_at=now), problems=problems)
@@ -142,7 +149,7 @@ def _locking(vm: EffectiveVM, threads: Sequence[ThreadState]) -> Iterator[Proble
 
 
 def _page_problems(
-    placement: Placement, vm: EffectiveVM, blocks: Mapping[int, Block]
+    placement: Placement, vm: EffectiveVM, blocks: Mapping[int, Block], *, moved: bool
 ) -> Iterator[Problem]:
     immediate = vm.backing.allocation is Allocation.IMMEDIATE
     for cell in placement.cells:
@@ -153,12 +160,14 @@ def _page_problems(
                 f"guest cell {cell.id}: no mapping of {format_bytes(cell.memory)} was found",
             )
             continue
-        yield from _block_problems(cell, block, immediate=immediate)
+        yield from _block_problems(cell, block, immediate=immediate, moved=moved)
 
 
-def _block_problems(cell: PlacedCell, block: Block, *, immediate: bool) -> Iterator[Problem]:
+def _block_problems(
+    cell: PlacedCell, block: Block, *, immediate: bool, moved: bool
+) -> Iterator[Problem]:
     where = f"guest cell {cell.id}"
-    if not block.is_bound_as(cell):
+    if not moved and not block.is_bound_as(cell):
         policies = ", ".join(sorted({f"{one.policy}:{one.nodes}" for one in block.mappings}))
         yield Problem(
             Reason.PAGES_MISPLACED,
@@ -204,6 +213,8 @@ def _cell_status(
     threads: Sequence[ThreadState],
     block: Block | None,
     online: CpuSet,
+    *,
+    moved: bool,
 ) -> CellStatus:
     found = _vcpu_threads(threads)
     allowed = [found[vcpu].allowed for vcpu in cell.vcpus if vcpu in found]
@@ -219,6 +230,6 @@ def _cell_status(
             for vcpu in cell.vcpus
         ),
         aligned=block is not None
-        and block.is_bound_as(cell)
+        and (moved or block.is_bound_as(cell))
         and all(host in cell.host_cells for host in resident),
     )
