@@ -31,31 +31,32 @@ def request_hash(spec: NumaVMSpec) -> str:
         "cellSharing": vm.cell_sharing,
         "cellsDeclared": vm.cells_declared,
         "cells": [_cell(cell) for cell in vm.cells],
-    } | _wishes(spec, vm)
+        **_where_asked(spec, vm),
+    }
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
-    """Return what else the placement looks at; what is not asked for has no part in the digest of older versions."""
+def _where_asked(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
+    """Return the parts that stand in a digest only where the spec asks for them: a digest of before they existed still holds."""
     nodes = spec.affinity.node_affinity
-    wishes = {
+    parts: dict[str, object] = {
         "affinity": nodes.model_dump(mode="json", exclude_defaults=True) if nodes else {},
         "tolerations": sorted(
             [one.key or "", one.operator, one.value or "", one.effect or ""]
             for one in spec.tolerations
         ),
+        "onlineVcpus": None if vm.online_vcpus is None else str(vm.online_vcpus),
         "vcpuCandidates": {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()},
         "emulatorCandidates": str(vm.emulator_candidates or ""),
+        "derivedCells": vm.derived_cells and {"count": vm.derived_cells.count},
         "dedicatedIoThreads": vm.dedicated_io_threads,
         "hostDevices": [_device(device) for device in vm.host_devices],
-        "derivedCells": [vm.derived_cells.count] if vm.derived_cells else [],
         "reserveMaximum": vm.reserve_maximum,
         "maxMemory": vm.max_memory if vm.reserve_maximum else None,
-        "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
         "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
     }
-    return {name: wish for name, wish in wishes.items() if wish}
+    return {name: part for name, part in parts.items() if part}
 
 
 def _device(device: EffectiveHostDevice) -> list[object]:
@@ -64,11 +65,9 @@ def _device(device: EffectiveHostDevice) -> list[object]:
 
 
 def _cell(cell: EffectiveCell) -> dict[str, object]:
-    wishes = {
-        "fallback": [format_bytes(size) for size in cell.fallback_page_sizes],
-        "plugged": int(cell.plugged),
-    }
-    return {name: wish for name, wish in wishes.items() if wish} | {
+    fallback = [format_bytes(size) for size in cell.fallback_page_sizes]
+    return {
+        **({"fallback": fallback} if fallback else {}),
         "id": cell.id,
         "vcpus": str(cell.vcpus),
         "memory": format_bytes(cell.memory),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.rules_cells import cell_rules
+from numavm_api.rules_cpus import cpu_rules
 from numavm_api.rules_devices import device_rules
 from numavm_api.rules_memory import memory_rules
+from numavm_api.rules_numa import numa_rules
 from numavm_api.rules_scheduling import scheduling_rules
 from numavm_api.violation import Violation
 
@@ -18,5 +20,12 @@ __all__ = ["Violation", "validate"]
 
 def validate(spec: NumaVMSpec) -> list[Violation]:
     """Return everything that is wrong with `spec`, in the order of its fields; of a good spec, nothing."""
-    rules = (*cell_rules(), *memory_rules(), *device_rules(), *scheduling_rules())
+    rules = (
+        *cpu_rules(),
+        *cell_rules(),
+        *numa_rules(),
+        *memory_rules(),
+        *device_rules(),
+        *scheduling_rules(),
+    )
     return [violation for rule in rules for violation in rule(spec)]

@@ -8,6 +8,7 @@ the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,10 @@ from numavm_api.quantity import Bytes
 
 _MEMFD_NAME: Final = "/memfd:memory-backend-memfd"
 """QEMU's name for the memory of a memory-backend-memfd (backends/hostmem-memfd.c)."""
+_FILE_NAME: Final = re.compile(
+    r"/.*/(ram-node\d+|qemu_back_mem\._objects_ram-node\d+\.\w+)( \(deleted\))?"
+)
+"""Memory of a memory-backend-file: libvirt's name below memory_backing_dir, QEMU's on hugetlbfs (softmmu/physmem.c)."""
 
 POLICIES: Final = {
     BindingMode.STRICT: frozenset({Policy.BIND}),
@@ -109,7 +114,7 @@ def _blocks(mappings: Iterable[MemoryMapping], sizes: set[Bytes]) -> list[Block]
     )
     files: dict[int, list[MemoryMapping]] = {}
     for mapping in readable:
-        if mapping.name.startswith(_MEMFD_NAME):
+        if mapping.name.startswith(_MEMFD_NAME) or _FILE_NAME.fullmatch(mapping.name):
             files.setdefault(mapping.inode, []).append(mapping)
     blocks = [Block(tuple(parts)) for parts in files.values()]
     blocks += _anonymous_blocks([one for one in readable if not one.name], sizes)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from numavm_agent.domain.pins import Pins
 from numavm_agent.verify.guest_memory import Block, blocks_of_cells
-from numavm_agent.verify.parsers import MemoryMapping, ThreadState
+from numavm_agent.verify.parsers import NOTHING, OTHER, MemoryMapping, ThreadState
+from numavm_api.backing import Allocation
 from numavm_api.conditions import Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM
-from numavm_api.memory import Allocation
 from numavm_api.placement import PlacedCell, Placement
-from numavm_api.quantity import Bytes, format_bytes
+from numavm_api.quantity import BASE_PAGE, Bytes, format_bytes
 from numavm_api.vm_status import CellStatus, NumaStatus, Resident
 
 
@@ -70,23 +70,31 @@ def verify(
         now: Time of reading, for `status.numa.verifiedAt`.
     """
     blocks = blocks_of_cells(placement.cells, mappings)
-    cells = [_cell_status(cell, pins, threads, blocks.get(cell.id)) for cell in placement.cells]
+    cells = [
+        _cell_status(cell, pins, threads, blocks.get(cell.id), vm.boot_vcpus)
+        for cell in placement.cells
+    ]
     problems = (
-        *thread_problems(pins, threads),
+        *thread_problems(pins, threads, vm),
+        *_locking(vm, threads),
         *_page_problems(placement, vm, blocks),
         *_spanning(placement, vm),
     )
     return Verdict(numa=NumaStatus(cells=cells, verified_at=now), problems=problems)
 
 
-def thread_problems(pins: Pins, threads: Sequence[ThreadState]) -> tuple[Problem, ...]:
+def thread_problems(
+    pins: Pins, threads: Sequence[ThreadState], vm: EffectiveVM
+) -> tuple[Problem, ...]:
     """Return every thread that may run elsewhere than promised, and every vCPU without a thread.
 
-    A vCPU's thread may run exactly where promised; an emulator's thread there or on a part of it.
+    A vCPU's thread may run exactly where promised; an emulator's thread there or on a part of it. A
+    vCPU that is off has no thread.
     """
     found = _vcpu_threads(threads)
     wrong = [
-        *_wrong_vcpus(pins.vcpus, found),
+        *_wrong_vcpus(pins.vcpus, found, vm.boot_vcpus),
+        *_wrong_scheduling(vm, found),
         *(
             f"thread {thread.tid} ({thread.name}) may run on {thread.allowed or 'nothing'}, "
             f"promised {pins.emulator}"
@@ -101,15 +109,36 @@ def _vcpu_threads(threads: Sequence[ThreadState]) -> dict[int, ThreadState]:
     return {thread.vcpu: thread for thread in threads if thread.vcpu is not None}
 
 
-def _wrong_vcpus(promised: Mapping[int, CpuSet], found: Mapping[int, ThreadState]) -> Iterator[str]:
+def _wrong_vcpus(
+    promised: Mapping[int, CpuSet], found: Mapping[int, ThreadState], online: CpuSet
+) -> Iterator[str]:
     for vcpu, cpus in promised.items():
         thread = found.get(vcpu)
-        if thread is None:
+        if thread is None and vcpu in online:
             yield f"vCPU {vcpu} has no thread"
-        elif thread.allowed != cpus:
+        elif thread is not None and thread.allowed != cpus:
             yield f"vCPU {vcpu} may run on CPUs {thread.allowed}, promised {cpus}"
     for vcpu in sorted(set(found) - set(promised)):
         yield f"vCPU {vcpu} has a thread, but no CPU was promised to it"
+
+
+def _wrong_scheduling(vm: EffectiveVM, found: Mapping[int, ThreadState]) -> Iterator[str]:
+    for vcpu, thread in sorted(found.items()):
+        realtime = vm.realtime is not None and vcpu in vm.realtime.vcpus
+        promised = f"SCHED_FIFO {vm.realtime.priority}" if vm.realtime and realtime else OTHER
+        if thread.scheduling != promised and (realtime or "FIFO" in thread.scheduling):
+            yield f"vCPU {vcpu} runs under {thread.scheduling}, promised {promised}"
+
+
+def _locking(vm: EffectiveVM, threads: Sequence[ThreadState]) -> Iterator[Problem]:
+    """Huge pages are never swapped out, and the kernel does not count them as locked."""
+    locked = max((thread.locked for thread in threads), default=NOTHING)
+    wanted = Bytes(sum(cell.memory for cell in vm.cells if cell.page_size == BASE_PAGE))
+    if vm.backing.locked and locked < wanted:
+        yield Problem(
+            Reason.PAGES_MISPLACED,
+            f"{format_bytes(locked)} of the process are locked, promised {format_bytes(wanted)}",
+        )
 
 
 def _page_problems(
@@ -170,7 +199,11 @@ def _spanning(placement: Placement, vm: EffectiveVM) -> Iterator[Problem]:
 
 
 def _cell_status(
-    cell: PlacedCell, pins: Pins, threads: Sequence[ThreadState], block: Block | None
+    cell: PlacedCell,
+    pins: Pins,
+    threads: Sequence[ThreadState],
+    block: Block | None,
+    online: CpuSet,
 ) -> CellStatus:
     found = _vcpu_threads(threads)
     allowed = [found[vcpu].allowed for vcpu in cell.vcpus if vcpu in found]
@@ -182,7 +215,8 @@ def _cell_status(
         pcpus=CpuSet.union_of(allowed),
         resident=[Resident(host_cell=host, bytes=size) for host, size in resident.items()],
         pinned=all(
-            vcpu in found and found[vcpu].allowed == pins.vcpus[vcpu] for vcpu in cell.vcpus
+            found[vcpu].allowed == pins.vcpus.get(vcpu) if vcpu in found else vcpu not in online
+            for vcpu in cell.vcpus
         ),
         aligned=block is not None
         and block.is_bound_as(cell)
