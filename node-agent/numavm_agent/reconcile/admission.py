@@ -7,14 +7,15 @@ asking. A refusal names the claim's part, what it wants, and what is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from numavm_agent.domain.model import Accelerator
+from numavm_agent.reconcile.device_admission import DevicesHere, device_refusals
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM, effective
-from numavm_api.numahost import EffectivePools, HeldClaim, HostCell
+from numavm_api.numahost import EffectivePools, HeldClaim, HostCell, PciDevice, Permitted
 from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import CpuPlacement, Placement
 from numavm_api.quantity import BASE_PAGE, Bytes, format_bytes
@@ -49,6 +50,11 @@ class HostState:
     kvm: bool
     emulation_allowed: bool
     max_vcpus: int
+    pci_devices: Sequence[PciDevice] = ()
+    """The host's PCI devices as the kernel shows them."""
+    foreign_devices: frozenset[str] = frozenset()
+    """Addresses of devices that domains of others hold."""
+    permitted: Permitted = field(default_factory=Permitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,18 @@ def _cells_known(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
 def _paths(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
     for problem in request.path_problems:
         yield Refused(Why.NOT_PERMITTED, problem)
+
+
+def _devices(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    devices = DevicesHere(
+        devices=host.pci_devices,
+        permitted=host.permitted,
+        held=host.held,
+        foreign=host.foreign_devices,
+    )
+    wanted = effective(request.spec).host_devices
+    for reason, message in device_refusals(request.placement, wanted, devices):
+        yield Refused(reason, message)
 
 
 def _vcpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
@@ -357,6 +375,7 @@ _RULES: Final[Sequence[_Rule]] = (
     _cells_known,
     _vcpus,
     _paths,
+    _devices,
     _dedicated_cpus,
     _shared_cpus,
     _vms_left_afloat,

@@ -138,7 +138,14 @@ class Jobs:
             wanted = pins.vcpus.get(thread.vcpu) if thread.vcpu is not None else None
             if thread.vcpu is not None and wanted is not None and thread.allowed != wanted:
                 self.hypervisor.pin_vcpu(settling.uuid, thread.vcpu, wanted)
-        if any(thread.vcpu is None and thread.allowed != pins.emulator for thread in threads):
+        ids = settling.vm.io_threads.ids
+        here = {thread.io_thread: thread for thread in threads}
+        for at, number in enumerate(ids):
+            wanted = pins.of_io_thread(at)
+            if number in here and here[number].allowed != wanted:
+                self.hypervisor.pin_io_thread(settling.uuid, number, wanted)
+        others = [one for one in threads if one.vcpu is None and one.io_thread not in ids]
+        if any(thread.allowed != pins.emulator for thread in others):
             self.hypervisor.pin_emulator(settling.uuid, pins.emulator)
 
     def _pages(

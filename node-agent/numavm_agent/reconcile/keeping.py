@@ -59,7 +59,9 @@ class Keeper:
         if settled is None or pins is None or domain.pid is None:
             return
         try:
-            problems = thread_problems(pins, self._tools.reader.threads(domain.pid))
+            io_threads = effective(domain.record.spec).io_threads.ids if domain.record.spec else ()
+            threads = self._tools.reader.threads(domain.pid)
+            problems = thread_problems(pins, threads, io_threads)
             own_memory = self._tools.reader.own_memory(domain.pid)
         except ProcessLookupError:
             return  # it has just ended: the next turn sees that

@@ -29,6 +29,7 @@ from numavm_agent.reconcile.inventory import InventoryReader, ManagedDomain
 from numavm_agent.reconcile.jobs import JobOutcome, Settled, Settling
 from numavm_agent.reconcile.keeping import Keeper
 from numavm_agent.reconcile.memory import VmMemory
+from numavm_agent.reconcile.memory_figures import FigureReader
 from numavm_agent.reconcile.operations import StopCause, is_stop
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.vm_report import Running, VmView, is_there
@@ -58,6 +59,7 @@ class VmReconciler:
         self._tools = tools
         self._inventory = inventory
         self._keeper = keeper
+        self._figures = FigureReader(tools.hypervisor, tools.clock)
         self.memory: dict[str, VmMemory] = {}
         self._names: dict[str, tuple[str, str]] = {}
 
@@ -72,6 +74,7 @@ class VmReconciler:
         """Let go of a VM that is no longer here."""
         self.memory.pop(uid, None)
         self._names.pop(uid, None)
+        self._figures.forget(uid)
 
     def note_ends(self, ends: tuple[DomainEnd, ...]) -> None:
         """Remember libvirt's word on why domains ended, until the loop comes upon it."""
@@ -142,7 +145,8 @@ class VmReconciler:
             settled = memory.settled
             is_current = settled is not None and settled.run_id == domain.seen.run_id
             verdict = settled.verdict if settled is not None and is_current else None
-            running = Running(domain.record.spec, domain.memory, verdict)
+            figures = self._figures.of(domain)
+            running = Running(domain.record.spec, domain.memory, verdict, figures)
         return VmView(
             vm=vm,
             wanted=wants_to_run(vm.spec, memory.status, deleting=vm.deleting),

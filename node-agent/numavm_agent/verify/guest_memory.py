@@ -8,9 +8,9 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from numavm_agent.verify.parsers import MemoryMapping, Policy
 from numavm_api.cpu import BindingMode
@@ -20,6 +20,8 @@ from numavm_api.quantity import Bytes
 
 _MEMFD_NAME: Final = "/memfd:memory-backend-memfd"
 """QEMU's name for the memory of a memory-backend-memfd (backends/hostmem-memfd.c)."""
+
+Key = TypeVar("Key", bound=Hashable)
 
 POLICIES: Final = {
     BindingMode.STRICT: frozenset({Policy.BIND}),
@@ -67,20 +69,20 @@ class Block:
         return CpuSet.union_of(mapping.nodes for mapping in self.mappings)
 
 
-def blocks_of_cells(
-    cells: Sequence[PlacedCell], mappings: Iterable[MemoryMapping]
-) -> dict[int, Block]:
-    """Return guest cell -> its block; a cell whose memory is not there is left out.
+def blocks_of(
+    promised: Mapping[Key, PlacedCell], mappings: Iterable[MemoryMapping]
+) -> dict[Key, Block]:
+    """Return the block of each cell or module; one whose memory is not there is left out.
 
     Blocks bound as promised are given out first, so that one wrong block never looks like two.
     """
-    free = _blocks(mappings, {cell.memory for cell in cells})
-    found: dict[int, Block] = {}
+    free = _blocks(mappings, {cell.memory for cell in promised.values()})
+    found: dict[Key, Block] = {}
     for fits in (_is_as_promised, _has_size_and_pages, _has_size):
-        for cell in cells:
+        for key, cell in promised.items():
             block = next((block for block in free if fits(block, cell)), None)
-            if cell.id not in found and block is not None:
-                found[cell.id] = block
+            if key not in found and block is not None:
+                found[key] = block
                 free.remove(block)
     return found
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from numavm_agent.domain.pins import Pins
-from numavm_agent.verify.guest_memory import Block, blocks_of_cells
+from numavm_agent.verify.guest_memory import Block, blocks_of
+from numavm_agent.verify.modules import module_problems, promised_modules
 from numavm_agent.verify.parsers import MemoryMapping, ThreadState
 from numavm_api.conditions import Reason
 from numavm_api.cpuset import CpuSet
@@ -69,29 +70,58 @@ def verify(
         mappings: Its memory, as the kernel has it.
         now: Time of reading, for `status.numa.verifiedAt`.
     """
-    blocks = blocks_of_cells(placement.cells, mappings)
-    cells = [_cell_status(cell, pins, threads, blocks.get(cell.id)) for cell in placement.cells]
+    modules = promised_modules(placement, vm)
+    promised: dict[int | str, PlacedCell] = {cell.id: cell for cell in placement.cells}
+    promised.update(modules.items())
+    found = blocks_of(promised, mappings)
+    blocks = {key: block for key, block in found.items() if isinstance(key, int)}
+    plugged = {key: block for key, block in found.items() if isinstance(key, str)}
+    cells = [
+        _cell_status(
+            cell,
+            pins,
+            threads,
+            blocks.get(cell.id),
+            [
+                plugged[name]
+                for name, one in modules.items()
+                if one.id == cell.id and name in plugged
+            ],
+        )
+        for cell in placement.cells
+    ]
     problems = (
-        *thread_problems(pins, threads),
+        *thread_problems(pins, threads, vm.io_threads.ids),
         *_page_problems(placement, vm, blocks),
+        *(Problem(reason, text) for reason, text in module_problems(vm, modules, plugged)),
         *_spanning(placement, vm),
     )
     return Verdict(numa=NumaStatus(cells=cells, verified_at=now), problems=problems)
 
 
-def thread_problems(pins: Pins, threads: Sequence[ThreadState]) -> tuple[Problem, ...]:
+def thread_problems(
+    pins: Pins, threads: Sequence[ThreadState], io_threads: Sequence[int] = ()
+) -> tuple[Problem, ...]:
     """Return every thread that may run elsewhere than promised, and every vCPU without a thread.
 
-    A vCPU's thread may run exactly where promised; an emulator's thread there or on a part of it.
+    A vCPU's thread may run exactly where promised; an I/O thread or an emulator's there or on a part of it.
+
+    Args:
+        pins: What is promised.
+        threads: What is there.
+        io_threads: Ids of the VM's I/O threads, in order.
     """
     found = _vcpu_threads(threads)
     wrong = [
         *_wrong_vcpus(pins.vcpus, found),
+        *_wrong_io_threads(pins, threads, io_threads),
         *(
             f"thread {thread.tid} ({thread.name}) may run on {thread.allowed or 'nothing'}, "
             f"promised {pins.emulator}"
             for thread in threads
-            if thread.vcpu is None and not thread.allowed <= pins.emulator
+            if thread.vcpu is None
+            and thread.io_thread not in io_threads
+            and not thread.allowed <= pins.emulator
         ),
     ]
     return tuple(Problem(Reason.THREADS_MISPLACED, message) for message in wrong)
@@ -110,6 +140,18 @@ def _wrong_vcpus(promised: Mapping[int, CpuSet], found: Mapping[int, ThreadState
             yield f"vCPU {vcpu} may run on CPUs {thread.allowed}, promised {cpus}"
     for vcpu in sorted(set(found) - set(promised)):
         yield f"vCPU {vcpu} has a thread, but no CPU was promised to it"
+
+
+def _wrong_io_threads(
+    pins: Pins, threads: Sequence[ThreadState], ids: Sequence[int]
+) -> Iterator[str]:
+    found = {thread.io_thread: thread for thread in threads}
+    for at, number in enumerate(ids):
+        thread, promised = found.get(number), pins.of_io_thread(at)
+        if thread is None:
+            yield f"I/O thread {number} has no thread"
+        elif not thread.allowed <= promised:
+            yield f"I/O thread {number} may run on CPUs {thread.allowed}, promised {promised}"
 
 
 def _page_problems(
@@ -170,21 +212,30 @@ def _spanning(placement: Placement, vm: EffectiveVM) -> Iterator[Problem]:
 
 
 def _cell_status(
-    cell: PlacedCell, pins: Pins, threads: Sequence[ThreadState], block: Block | None
+    cell: PlacedCell,
+    pins: Pins,
+    threads: Sequence[ThreadState],
+    block: Block | None,
+    plugged: Sequence[Block],
 ) -> CellStatus:
+    """What is resident counts the cell's modules too: they lie where the cell does, or it is not aligned."""
     found = _vcpu_threads(threads)
     allowed = [found[vcpu].allowed for vcpu in cell.vcpus if vcpu in found]
-    resident = block.resident() if block else {}
+    there = [*([block] if block else []), *plugged]
+    resident: dict[int, Bytes] = {}
+    for one in there:
+        for host, size in one.resident().items():
+            resident[host] = Bytes(resident.get(host, 0) + size)
     return CellStatus(
         id=cell.id,
         host_cells=cell.host_cells,
         vcpus=cell.vcpus,
         pcpus=CpuSet.union_of(allowed),
-        resident=[Resident(host_cell=host, bytes=size) for host, size in resident.items()],
+        resident=[Resident(host_cell=host, bytes=resident[host]) for host in sorted(resident)],
         pinned=all(
             vcpu in found and found[vcpu].allowed == pins.vcpus[vcpu] for vcpu in cell.vcpus
         ),
         aligned=block is not None
-        and block.is_bound_as(cell)
+        and all(one.is_bound_as(cell) for one in there)
         and all(host in cell.host_cells for host in resident),
     )
