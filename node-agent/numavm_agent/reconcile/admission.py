@@ -110,20 +110,24 @@ def _spec_unchanged(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
             "the claim was made for another spec",
         )
     vm = effective(request.spec)
-    for field, claimed, asked in _shape(request.placement, vm):
+    for field, claimed, asked in (*_extras(request.placement, vm), *_shape(request.placement, vm)):
         if claimed != asked:
             yield Refused(Why.SPEC_CHANGED, f"{field} is {claimed}, but the spec says {asked}")
+
+
+def _extras(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, str]]:
+    """Yield what must be the same of I/O threads and host devices."""
+    io_threads = str(vm.dedicated_io_threads)
+    yield "number of placement.ioThreadCpus", str(len(placement.io_thread_cpus)), io_threads
+    devices = sorted(device.name for device in vm.host_devices)
+    held = sorted(device.name for device in placement.devices)
+    yield "placement.devices[].name", str(held), str(devices)
 
 
 def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, str]]:
     """Yield (field, what the claim says, what the spec says) for all that must be the same in both."""
     kind = CpuPlacement.DEDICATED if vm.dedicated else CpuPlacement.SHARED
     yield "placement.cpuPlacement", str(placement.cpu_placement), str(kind)
-    io_threads = str(vm.dedicated_io_threads)
-    yield "number of placement.ioThreadCpus", str(len(placement.io_thread_cpus)), io_threads
-    devices = sorted(device.name for device in vm.host_devices)
-    held = sorted(device.name for device in placement.devices)
-    yield "placement.devices[].name", str(held), str(devices)
     claimed = {cell.id: cell for cell in placement.cells}
     yield "placement.cells[].id", str(sorted(claimed)), str([cell.id for cell in vm.cells])
     for cell in vm.cells:

@@ -1,7 +1,7 @@
 """Whether the host devices of a claim may be given to its VM here, now. Pure.
 
-The scheduler's word is not enough: a device may have been unplugged, forbidden, or taken by a domain of somebody else. A
-whole IOMMU group goes to one process (VFIO), so that a neighbour in it counts as the device itself.
+The scheduler's word is not enough: a device may have been unplugged, forbidden, or taken by a domain of somebody else.
+A whole IOMMU group goes to one process (VFIO), so that a neighbour in it counts as the device itself.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ def _not_as_said(
     where: str, claimed: PlacedDevice, found: PciDevice, wanted: EffectiveHostDevice | None
 ) -> Refusals:
     if wanted is None or not is_asked_for(found, wanted):
+        source = f"the source that spec.domain.devices.hostDevices[{claimed.name}] names"
         yield (
             Why.SPEC_CHANGED,
-            f"{where}, a {found.vendor}:{found.device}, but that is not the source that "
-            f"spec.domain.devices.hostDevices[{claimed.name}] names",
+            f"{where}, a {found.vendor}:{found.device}, but that is not {source}",
         )
     if claimed.host_cell != found.cell:
         yield (
