@@ -10,7 +10,7 @@ from typing import Any, Final
 from numavm_agent.domain.machine import machine_type
 from numavm_agent.domain.model import Accelerator, Domain, HostFacts, VmToRender
 from numavm_agent.domain.render import render
-from numavm_agent.topology.readings import cell_cpus
+from numavm_agent.topology.readings import cell_cpus, cell_distances, cell_figures
 from numavm_api.conditions import Condition, HostConditionType, Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM
@@ -115,7 +115,9 @@ def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
         status=NumaHostStatus(
             cells=[_made_up_cell(cell, ids, per_cell, vm) for cell in ids],
             # "/" is above every path, and no administrator's choice: the API has no word for it.
-            permitted=Permitted.model_construct(directories=["/"]),
+            permitted=Permitted.model_construct(
+                directories=["/"], realtime=True, locked_memory=True
+            ),
             capabilities=Capabilities(
                 kvm=True,
                 emulation_allowed=True,
@@ -133,7 +135,8 @@ def _made_up_cell(cell: int, ids: CpuSet, count: int, vm: EffectiveVM) -> HostCe
     threads = vm.threads_per_core
     first = cell * count
     room = Bytes(vm.memory * 2 + 16 * GIBIBYTE)
-    sizes = sorted({one.page_size for one in vm.cells} - {BASE_PAGE})
+    asked = {size for one in vm.cells for size in (one.page_size, *one.fallback_page_sizes)}
+    sizes = sorted(asked - {BASE_PAGE})
     return HostCell.model_validate(
         {
             "id": cell,
@@ -203,6 +206,8 @@ def _facts(spec: NumaVMSpec, status: NumaVMStatus, host: OfflineHost) -> HostFac
         cells=cell_cpus(host.status.cells),
         pools=host.status.pools or effective_pools(host.spec, host.status.cells, claims),
         held=CpuSet.union_of(claim.dedicated_cpus for claim in claims),
+        distances=cell_distances(host.status.cells),
+        figures=cell_figures(host.status.cells),
     )
 
 

@@ -6,11 +6,22 @@ always has an effective form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from numavm_api.cpu import BindingMode, GuestCell, GuestNuma, HugePages, ThreadPolicy
+from numavm_api.backing import Allocation, BackingSource, MemoryAccess, Switch
+from numavm_api.cpu import (
+    LOCAL_DISTANCE,
+    REMOTE_DISTANCE,
+    BindingMode,
+    CellDistances,
+    Cpu,
+    GuestCell,
+    GuestNuma,
+    HugePages,
+    ThreadPolicy,
+)
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective_iothreads import EffectiveIoThreads, effective_io_threads
 from numavm_api.effective_modules import (
@@ -19,8 +30,8 @@ from numavm_api.effective_modules import (
     effective_slots,
     plugged_into,
 )
+from numavm_api.hmat import MemorySideCache
 from numavm_api.host_devices import HostDevice, NumaAffinity
-from numavm_api.memory import Allocation, BackingSource, MemoryAccess
 from numavm_api.numavm import CellSharing, NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, Bytes
 
@@ -39,6 +50,12 @@ class EffectiveCell:
     mode: BindingMode
     host_cells: CpuSet | None
     """The nodeset the user bound it to; None: the scheduler chooses."""
+    fallback_page_sizes: tuple[Bytes, ...] = ()
+    """Page sizes to take, in this order, where a host has no room in pages of `page_size`."""
+    access: MemoryAccess = MemoryAccess.PRIVATE
+    discard: bool = False
+    caches: tuple[MemorySideCache, ...] = ()
+    """Memory-side caches, by level."""
     plugged: Bytes = NO_MEMORY
     """Memory of modules plugged into the cell, beside its boot memory; in pages of the cell's size."""
 
@@ -72,6 +89,21 @@ class EffectiveBacking:
     source: BackingSource
     access: MemoryAccess
     allocation: Allocation
+    allocation_threads: int | None = None
+    """None: as many as the guest's size is worth."""
+    same_page_merging: bool = False
+    core_dump: bool = True
+    locked: bool = False
+    """Asked for, or implied by realtime."""
+    discard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveRealtime:
+    """vCPU threads under SCHED_FIFO."""
+
+    vcpus: CpuSet
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +142,18 @@ class EffectiveVM:
     balloon_target: Bytes | None = None
     """Memory the guest keeps at boot; None: all of it, or there is no balloon."""
     io_threads: EffectiveIoThreads = field(default_factory=EffectiveIoThreads)
+    distances: Mapping[tuple[int, int], int] | None = None
+    """(cell, other cell) -> distance for every pair; None: nobody named any, the guest sees 10 and 20."""
+    distances_from_host: bool = False
+    """Whether the distances are those of the placement's host cells, as for derived cells always."""
+    realtime: EffectiveRealtime | None = None
+
+    @property
+    def boot_vcpus(self) -> CpuSet:
+        """VCPUs powered on at boot."""
+        return (
+            CpuSet(frozenset(range(self.vcpus))) if self.online_vcpus is None else self.online_vcpus
+        )
 
     @property
     def memory(self) -> Bytes:
@@ -141,13 +185,14 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
     """
     cpu = spec.domain.cpu
     numa = cpu.numa
-    cells = _declared_cells(spec, numa) if numa else (_whole_guest_cell(spec),)
+    derived = numa.guest_mapping_passthrough if numa else None
+    cells = _declared_cells(spec, numa) if numa and numa.cells else (_whole_guest_cell(spec),)
     modules = _modules(spec, cells)
     cells = tuple(replace(cell, plugged=plugged_into(modules, cell.id)) for cell in cells)
     io_threads = effective_io_threads(spec.domain.io_threads, spec.domain.devices.disks)
     ceiling = spec.domain.memory.max_guest
     return EffectiveVM(
-        vcpus=cpu.vcpus,
+        vcpus=cpu.max_vcpus,
         threads_per_core=cpu.threads,
         cells=cells,
         cells_declared=numa is not None,
@@ -156,6 +201,14 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         isolate_emulator_thread=cpu.isolate_emulator_thread,
         cell_sharing=spec.placement.cell_sharing,
         backing=_backing(spec, cells),
+        online_vcpus=cpu.boot_vcpus if len(cpu.boot_vcpus) < cpu.max_vcpus else None,
+        vcpu_candidates=_vcpu_candidates(cpu),
+        emulator_candidates=cpu.pinning.emulator if cpu.pinning else None,
+        derived_cells=DerivedCells(derived.cells) if derived else None,
+        distances=_distances(numa.cells) if numa else None,
+        distances_from_host=numa is not None
+        and (derived is not None or numa.distances is CellDistances.FROM_HOST),
+        realtime=_realtime(cpu),
         dedicated_io_threads=len(io_threads.threads) if io_threads.dedicated else 0,
         host_devices=tuple(
             _host_device(device)
@@ -196,13 +249,19 @@ def _declared_cell(spec: NumaVMSpec, numa: GuestNuma, cell: GuestCell) -> Effect
     nodesets = [
         binding.host_cells for binding in (own, whole) if binding and binding.host_cells is not None
     ]
+    hugepages = cell.hugepages or spec.domain.memory.hugepages
+    backing = spec.domain.memory.backing
     return EffectiveCell(
         id=cell.id,
-        vcpus=cell.cpus,
+        vcpus=cell.cpus or CpuSet(),
         memory=cell.memory,
-        page_size=_page_size(cell.hugepages or spec.domain.memory.hugepages),
+        page_size=_page_size(hugepages),
         mode=mode,
         host_cells=_intersection(nodesets),
+        fallback_page_sizes=tuple(hugepages.fallback) if hugepages else (),
+        access=cell.access or backing.access,
+        discard=(cell.discard or backing.discard) is Switch.ENABLED,
+        caches=tuple(sorted(cell.caches, key=lambda cache: cache.level)),
     )
 
 
@@ -217,13 +276,20 @@ def _intersection(nodesets: list[CpuSet]) -> CpuSet | None:
 
 
 def _whole_guest_cell(spec: NumaVMSpec) -> EffectiveCell:
+    """Return the one cell of a VM that named none: Preferred by default, or Strict where cells are derived from it."""
+    numa, memory = spec.domain.cpu.numa, spec.domain.memory
+    binding = numa.host_binding if numa else None
+    default = BindingMode.STRICT if numa else BindingMode.PREFERRED
     return EffectiveCell(
         id=0,
-        vcpus=CpuSet(frozenset(range(spec.domain.cpu.vcpus))),
-        memory=spec.domain.memory.guest or Bytes(0),
-        page_size=_page_size(spec.domain.memory.hugepages),
-        mode=BindingMode.PREFERRED,
-        host_cells=None,
+        vcpus=CpuSet(frozenset(range(spec.domain.cpu.max_vcpus))),
+        memory=memory.guest or Bytes(0),
+        page_size=_page_size(memory.hugepages),
+        mode=(binding and binding.mode) or default,
+        host_cells=binding.host_cells if binding else None,
+        fallback_page_sizes=tuple(memory.hugepages.fallback) if memory.hugepages else (),
+        access=memory.backing.access,
+        discard=memory.backing.discard is Switch.ENABLED,
     )
 
 
@@ -233,9 +299,49 @@ def _page_size(hugepages: HugePages | None) -> Bytes:
 
 def _backing(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> EffectiveBacking:
     backing = spec.domain.memory.backing
-    huge = any(cell.page_size > BASE_PAGE for cell in cells)
-    needs_memfd = huge or backing.access is MemoryAccess.SHARED
+    needs_memfd = any(
+        max(cell.page_size, *cell.fallback_page_sizes, BASE_PAGE) > BASE_PAGE
+        or cell.access is MemoryAccess.SHARED
+        for cell in cells
+    )
     default = BackingSource.MEMFD if needs_memfd else BackingSource.ANONYMOUS
     return EffectiveBacking(
-        source=backing.source or default, access=backing.access, allocation=backing.allocation
+        source=backing.source or default,
+        access=backing.access,
+        allocation=backing.allocation,
+        allocation_threads=backing.allocation_threads,
+        same_page_merging=backing.same_page_merging is Switch.ENABLED,
+        core_dump=backing.core_dump is Switch.ENABLED,
+        locked=backing.locked or spec.domain.cpu.realtime is not None,
+        discard=backing.discard is Switch.ENABLED,
     )
+
+
+def _distances(cells: Sequence[GuestCell]) -> Mapping[tuple[int, int], int] | None:
+    """Return the whole matrix: a direction that nobody named is that of the way back, and 20 where neither is named."""
+    named = {(cell.id, one.cell): one.value for cell in cells for one in cell.distances}
+    if not named:
+        return None
+    return {
+        (cell.id, other.id): named.get((cell.id, other.id))
+        or named.get((other.id, cell.id))
+        or (LOCAL_DISTANCE if cell.id == other.id else REMOTE_DISTANCE)
+        for cell in cells
+        for other in cells
+    }
+
+
+def _vcpu_candidates(cpu: Cpu) -> dict[int, CpuSet]:
+    """Return the host CPUs that the user chose; a vCPU's own go before those of all (the article's rule)."""
+    pinning = cpu.pinning
+    if pinning is None:
+        return {}
+    of_all = dict.fromkeys(range(cpu.max_vcpus), pinning.cpuset) if pinning.cpuset else {}
+    return {**of_all, **{pin.vcpu: pin.cpuset for pin in pinning.vcpus}}
+
+
+def _realtime(cpu: Cpu) -> EffectiveRealtime | None:
+    if cpu.realtime is None:
+        return None
+    every = CpuSet(frozenset(range(cpu.max_vcpus)))
+    return EffectiveRealtime(vcpus=cpu.realtime.mask or every, priority=cpu.realtime.priority)

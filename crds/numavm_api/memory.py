@@ -2,48 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
 
+from numavm_api.backing import Allocation, Backing, BackingSource, MemoryAccess, Switch
 from numavm_api.balloon import Balloon
 from numavm_api.base import SpecModel
 from numavm_api.cpu import HugePages
 from numavm_api.modules import MAX_SLOTS
 from numavm_api.quantity import Quantity
 
-
-class BackingSource(StrEnum):
-    """What QEMU takes guest memory from (libvirt's `<source type=>`)."""
-
-    ANONYMOUS = "Anonymous"
-    MEMFD = "Memfd"
-
-
-class MemoryAccess(StrEnum):
-    """Whether another process may map guest memory (libvirt's `<access mode=>`)."""
-
-    PRIVATE = "Private"
-    SHARED = "Shared"
-
-
-class Allocation(StrEnum):
-    """When memory is taken from the host (libvirt's `<allocation mode=>`)."""
-
-    IMMEDIATE = "Immediate"
-    ON_DEMAND = "OnDemand"
-
-
-class Backing(SpecModel):
-    """What backs the guest's memory."""
-
-    source: BackingSource | None = None
-    """Anonymous or Memfd. Default: Memfd with huge pages or shared access, else Anonymous."""
-    access: MemoryAccess = MemoryAccess.PRIVATE
-    """Shared needs Memfd."""
-    allocation: Allocation = Allocation.IMMEDIATE
-    """Immediate: all pages are taken at start, so that what is promised is there. OnDemand is refused with huge pages."""
+__all__ = ["Allocation", "Backing", "BackingSource", "Memory", "MemoryAccess", "Switch"]
 
 
 class Memory(SpecModel):

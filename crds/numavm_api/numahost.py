@@ -10,6 +10,7 @@ from numavm_api.base import SpecModel, StatusModel, list_map
 from numavm_api.conditions import Condition
 from numavm_api.cpuset import CpuSet, SpecCpuSet
 from numavm_api.devices import HostPath
+from numavm_api.hmat import MAX_CACHE_LEVEL, MemorySideCache
 from numavm_api.placement import Placement
 from numavm_api.quantity import Quantity
 from numavm_api.shapes import PciAddress, PciId
@@ -55,6 +56,10 @@ class Permitted(SpecModel):
 
     directories: list[HostPath] = Field(default=[], max_length=32)
     """Directories below which disks, kernels and initial RAM disks may lie."""
+    realtime: bool = False
+    """True: vCPUs may run under SCHED_FIFO here, their memory locked."""
+    locked_memory: bool = False
+    """True: VMs may lock their memory here."""
     pci_devices: list[PermittedPciDevice] = Field(default=[], max_length=64)
     """PCI devices that may be given to guests. libvirt takes them from their driver for the time of the run."""
 
@@ -139,6 +144,23 @@ class CellDistance(StatusModel):
     """The distance."""
 
 
+class MemoryFigures(StatusModel):
+    """What the host's HMAT says of a cell's memory, seen from its best initiators (`access0` in sysfs)."""
+
+    initiators: CpuSet
+    """The host cells whose CPUs access it best."""
+    read_latency_nanoseconds: int | None = None
+    """Nanoseconds to read."""
+    write_latency_nanoseconds: int | None = None
+    """Nanoseconds to write."""
+    read_bytes_per_second: Quantity | None = None
+    """What can be read in a second."""
+    write_bytes_per_second: Quantity | None = None
+    """What can be written in a second."""
+    caches: list[MemorySideCache] = Field(default=[], max_length=MAX_CACHE_LEVEL)
+    """Memory-side caches, by level."""
+
+
 class HostCell(StatusModel):
     """One host cell, a NUMA node of the host."""
 
@@ -152,6 +174,8 @@ class HostCell(StatusModel):
     """Its huge pages by size."""
     distances: list[CellDistance] = Field(default=[], max_length=MAX_HOST_CELLS)
     """Distances to every cell, itself included."""
+    figures: MemoryFigures | None = None
+    """What the host's HMAT says of its memory; left out: the host has none."""
 
 
 class PciDevice(StatusModel):

@@ -31,15 +31,19 @@ def request_hash(spec: NumaVMSpec) -> str:
         "cellSharing": vm.cell_sharing,
         "cellsDeclared": vm.cells_declared,
         "cells": [_cell(cell) for cell in vm.cells],
-        **_devices(vm),
+        **_where_asked(vm),
     }
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _devices(vm: EffectiveVM) -> dict[str, object]:
-    """Return what devices claim, in the digest only where a spec asks for it: others keep the digest they had."""
+def _where_asked(vm: EffectiveVM) -> dict[str, object]:
+    """Return the parts that stand in a digest only where the spec asks for them: a digest of before they existed still holds."""
     parts: dict[str, object] = {
+        "onlineVcpus": None if vm.online_vcpus is None else str(vm.online_vcpus),
+        "vcpuCandidates": {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()},
+        "emulatorCandidates": str(vm.emulator_candidates or ""),
+        "derivedCells": vm.derived_cells and {"count": vm.derived_cells.count},
         "dedicatedIoThreads": vm.dedicated_io_threads,
         "hostDevices": [
             [device.name, sorted(device.addresses), device.selector, device.cell, device.affinity]
@@ -50,9 +54,10 @@ def _devices(vm: EffectiveVM) -> dict[str, object]:
 
 
 def _cell(cell: EffectiveCell) -> dict[str, object]:
-    plugged = {"plugged": format_bytes(cell.plugged)} if cell.plugged else {}
+    fallback = [format_bytes(size) for size in cell.fallback_page_sizes]
     return {
-        **plugged,
+        **({"fallback": fallback} if fallback else {}),
+        **({"plugged": format_bytes(cell.plugged)} if cell.plugged else {}),
         "id": cell.id,
         "vcpus": str(cell.vcpus),
         "memory": format_bytes(cell.memory),

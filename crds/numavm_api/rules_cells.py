@@ -1,11 +1,11 @@
-"""Rules on vCPUs, guest cells and their binding to the host."""
+"""Rules on guest cells: which vCPUs are in which, and what they are bound to."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from numavm_api.cpu import MAX_VCPUS, BindingMode, GuestNuma, ThreadPolicy
+from numavm_api.cpu import BindingMode, GuestNuma
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
 from numavm_api.numavm import NumaVMSpec
@@ -15,59 +15,46 @@ Rule = Callable[[NumaVMSpec], Iterator[Violation]]
 
 CPU: Final = "spec.domain.cpu"
 NUMA: Final = f"{CPU}.numa"
-MAX_PC_VCPUS: Final = 255
-"""QEMU's pc_i440fx machines have no interrupt remapping and end at 255 vCPUs (hw/i386/pc_piix.c)."""
 
 
 def cell_rules() -> tuple[Rule, ...]:
     """Return the rules on CPUs and cells."""
     return (
-        _vcpus_within_limits,
-        _policies_need_dedicated_cpus,
+        _declared_or_derived,
         _cell_ids_without_gaps,
         _no_vcpu_past_the_maximum,
         _every_vcpu_in_exactly_one_cell,
         _threads_of_a_core_together,
+        _a_vcpu_of_each_cell_online,
         _bindings_intersect,
         _restrictive_everywhere_or_nowhere,
     )
 
 
-def _vcpus_within_limits(spec: NumaVMSpec) -> Iterator[Violation]:
-    cpu = spec.domain.cpu
-    product = f"{cpu.sockets}*{cpu.dies}*{cpu.cores}*{cpu.threads} = {cpu.vcpus}"
-    field = f"{CPU}.sockets*dies*cores*threads"
-    if cpu.vcpus > MAX_VCPUS:
-        yield Violation(
-            field, product, f"a VM has at most {MAX_VCPUS} vCPUs", "lower one of the four"
-        )
-    machine = spec.domain.machine.type
-    if not machine.startswith(("q35", "pc-q35")) and cpu.vcpus > MAX_PC_VCPUS:
-        yield Violation(
-            field,
-            product,
-            f"machine {machine} has at most {MAX_PC_VCPUS} vCPUs",
-            "use spec.domain.machine.type q35 or fewer vCPUs",
-        )
-
-
-def _policies_need_dedicated_cpus(spec: NumaVMSpec) -> Iterator[Violation]:
-    cpu = spec.domain.cpu
-    if cpu.dedicated_cpu_placement:
+def _declared_or_derived(spec: NumaVMSpec) -> Iterator[Violation]:
+    numa = spec.domain.cpu.numa
+    if numa is None:
         return
-    if cpu.thread_policy is not ThreadPolicy.PREFER:
+    if numa.guest_mapping_passthrough and numa.cells:
         yield Violation(
-            f"{CPU}.threadPolicy",
-            cpu.thread_policy,
-            "vCPUs without dedicated CPUs float over threads of any core",
-            f"set {CPU}.dedicatedCpuPlacement to true or leave threadPolicy out",
+            f"{NUMA}.guestMappingPassthrough",
+            f"beside {len(numa.cells)} cells",
+            "cells are declared or derived, not both",
+            f"leave guestMappingPassthrough or {NUMA}.cells out",
         )
-    if cpu.isolate_emulator_thread:
+    elif not numa.guest_mapping_passthrough and not numa.cells:
         yield Violation(
-            f"{CPU}.isolateEmulatorThread",
-            "true",
-            "only a VM with dedicated CPUs can hold a pCPU for its emulator",
-            f"set {CPU}.dedicatedCpuPlacement to true or leave isolateEmulatorThread out",
+            f"{NUMA}.cells",
+            "nothing",
+            "the guest's cells are declared or derived",
+            f"declare cells, or set {NUMA}.guestMappingPassthrough, or leave {NUMA} out",
+        )
+    if numa.guest_mapping_passthrough and numa.interconnects:
+        yield Violation(
+            f"{NUMA}.interconnects",
+            "beside guestMappingPassthrough",
+            "derived cells have the figures of their host cells",
+            "leave interconnects out, or declare the cells",
         )
 
 
@@ -86,24 +73,33 @@ def _cell_ids_without_gaps(spec: NumaVMSpec) -> Iterator[Violation]:
 
 
 def _no_vcpu_past_the_maximum(spec: NumaVMSpec) -> Iterator[Violation]:
-    count = spec.domain.cpu.vcpus
-    for index, cell in enumerate(_cells_of(spec.domain.cpu.numa)):
+    count = spec.domain.cpu.max_vcpus
+    for index, cell in _cells_of(spec.domain.cpu.numa):
         past = CpuSet(frozenset(vcpu for vcpu in cell if vcpu >= count))
         if past:
             yield Violation(
                 f"{NUMA}.cells[{index}].cpus",
                 f"'{cell}'",
-                f"vCPU {past} does not exist: sockets*dies*cores*threads = {count} gives vCPUs 0 to {count - 1}",
-                f"name only vCPUs up to {count - 1}, or raise {CPU}.sockets",
+                f"vCPU {past} does not exist: maxSockets*dies*cores*threads = {count} gives vCPUs 0 to {count - 1}",
+                f"name only vCPUs up to {count - 1}, or raise {CPU}.maxSockets",
             )
 
 
 def _every_vcpu_in_exactly_one_cell(spec: NumaVMSpec) -> Iterator[Violation]:
-    cells = _cells_of(spec.domain.cpu.numa)
+    numa = spec.domain.cpu.numa
+    if numa is None or not numa.cells:
+        return
+    cells = _cells_of(numa)
     if not cells:
+        yield Violation(
+            f"{NUMA}.cells[*].cpus",
+            "nothing",
+            "at least one cell has CPUs: only then others may be memory only",
+            f"give the vCPUs 0 to {spec.domain.cpu.max_vcpus - 1} to cells",
+        )
         return
     seen = CpuSet()
-    for index, cell in enumerate(cells):
+    for index, cell in cells:
         twice = cell & seen
         if twice:
             yield Violation(
@@ -113,22 +109,22 @@ def _every_vcpu_in_exactly_one_cell(spec: NumaVMSpec) -> Iterator[Violation]:
                 "put each vCPU into exactly one cell",
             )
         seen |= cell
-    missing = CpuSet(frozenset(range(spec.domain.cpu.vcpus))) - seen
+    missing = CpuSet(frozenset(range(spec.domain.cpu.max_vcpus))) - seen
     if missing:
         yield Violation(
             f"{NUMA}.cells[*].cpus",
             f"'{seen}'",
-            f"vCPU {missing} of {spec.domain.cpu.vcpus} is in no cell",
+            f"vCPU {missing} of {spec.domain.cpu.max_vcpus} is in no cell (libvirt would put it into cell 0 unasked)",
             "put each vCPU into exactly one cell",
         )
 
 
 def _threads_of_a_core_together(spec: NumaVMSpec) -> Iterator[Violation]:
     threads = spec.domain.cpu.threads
-    for index, cell in enumerate(_cells_of(spec.domain.cpu.numa)):
+    for index, cell in _cells_of(spec.domain.cpu.numa):
         cores = {vcpu // threads for vcpu in cell}
         whole = {core * threads + n for core in cores for n in range(threads)}
-        siblings = CpuSet(frozenset(vcpu for vcpu in whole if vcpu < spec.domain.cpu.vcpus))
+        siblings = CpuSet(frozenset(vcpu for vcpu in whole if vcpu < spec.domain.cpu.max_vcpus))
         torn = siblings - cell
         if torn:
             yield Violation(
@@ -136,6 +132,19 @@ def _threads_of_a_core_together(spec: NumaVMSpec) -> Iterator[Violation]:
                 f"'{cell}'",
                 f"with {threads} threads per core its cores also have vCPU {torn}",
                 f"give the cell whole cores, such as '{siblings}'",
+            )
+
+
+def _a_vcpu_of_each_cell_online(spec: NumaVMSpec) -> Iterator[Violation]:
+    """A cell none of whose vCPUs is on at boot is memory only to the guest, and a driver may refuse to bring them up later."""
+    online = spec.domain.cpu.boot_vcpus
+    for index, cell in _cells_of(spec.domain.cpu.numa):
+        if cell.isdisjoint(online):
+            yield Violation(
+                f"{NUMA}.cells[{index}].cpus",
+                f"'{cell}'",
+                f"of the vCPUs that are on at boot, {online}, none is in this cell",
+                f"move one of them into the cell, or name one of the cell's in {CPU}.onlineVcpus",
             )
 
 
@@ -167,5 +176,7 @@ def _restrictive_everywhere_or_nowhere(spec: NumaVMSpec) -> Iterator[Violation]:
         )
 
 
-def _cells_of(numa: GuestNuma | None) -> list[CpuSet]:
-    return [cell.cpus for cell in numa.cells] if numa else []
+def _cells_of(numa: GuestNuma | None) -> list[tuple[int, CpuSet]]:
+    """Return (index, vCPUs) of the cells that have CPUs."""
+    cells = numa.cells if numa else ()
+    return [(index, cell.cpus) for index, cell in enumerate(cells) if cell.cpus is not None]

@@ -35,6 +35,8 @@ CLAIM: Mapping[str, Any] = {
     ],
     "dedicatedCpus": "2,18-19",
     "emulatorCpus": "19",
+    "ioThreadCpus": ["3"],
+    "devices": [{"name": "nic", "address": "0000:65:00.0", "hostCell": 1, "cell": 0}],
     "overhead": "220Mi",
     "overheadCell": 1,
 }

@@ -10,7 +10,7 @@ from support.agent_values import claim, host, spec
 
 NIC = "0000:65:00.0"
 TWIN = "0000:65:00.1"
-LONER = "0000:b1:00.0"
+ALONE = "0000:b1:00.0"
 
 
 def pci(address: str = NIC, cell: int = 0, group: int | None = 7) -> PciDevice:

@@ -114,6 +114,83 @@ GOOD: Mapping[str, Spec] = {
             "memory": {"guest": "2Gi", "backing": {"source": "Memfd", "access": "Shared"}},
         },
     },
+    "everything-about-cells": {
+        "domain": {
+            "cpu": {
+                "sockets": 2,
+                "cores": 2,
+                "onlineVcpus": "0,2-3",
+                "model": "EPYC",
+                "features": [{"name": "avx2", "policy": "optional"}],
+                "cache": {"level": 3, "mode": "emulate"},
+                "tuning": {
+                    "shares": 2048,
+                    "periodMicroseconds": 100000,
+                    "quotaMicroseconds": 50000,
+                },
+                "pinning": {
+                    "cpuset": "1-4,^3,6",
+                    "vcpus": [{"vcpu": 1, "cpuset": "0-4,^2"}],
+                    "emulator": "0-6",
+                },
+                "numa": {
+                    "cells": [
+                        cell(
+                            0, "0-1", distances=[{"cell": 1, "value": 21}, {"cell": 2, "value": 40}]
+                        ),
+                        cell(1, "2-3", access="Shared"),
+                        {
+                            "id": 2,
+                            "memory": "1Gi",
+                            "hugepages": {"pageSize": "2Mi", "fallback": ["4Ki"]},
+                            "caches": [{"level": 1, "size": "8Ki", "lineBytes": 64}],
+                        },
+                    ],
+                    "interconnects": {
+                        "latencies": [
+                            {
+                                "initiator": 0,
+                                "target": 2,
+                                "type": "Access",
+                                "latencyNanoseconds": 90,
+                            },
+                            {
+                                "initiator": 0,
+                                "target": 2,
+                                "cacheLevel": 1,
+                                "type": "Access",
+                                "latencyNanoseconds": 20,
+                            },
+                        ],
+                        "bandwidths": [
+                            {
+                                "initiator": 0,
+                                "target": 2,
+                                "type": "Access",
+                                "bytesPerSecond": "10Gi",
+                            }
+                        ],
+                    },
+                },
+            },
+            "memory": {"backing": {"allocationThreads": 2, "coreDump": "Disabled", "locked": True}},
+        },
+    },
+    "derived": {
+        "domain": {
+            "cpu": {
+                "sockets": 2,
+                "maxSockets": 4,
+                "dedicatedCpuPlacement": True,
+                "realtime": {"mask": "1", "priority": 2},
+                "numa": {
+                    "guestMappingPassthrough": {"cells": 2},
+                    "hostBinding": {"mode": "Preferred"},
+                },
+            },
+            "memory": {"guest": "2Gi", "backing": {"source": "File", "discard": "Enabled"}},
+        },
+    },
     "bound-by-hand": {
         "runStrategy": "Halted",
         "restartToken": "2026-01-01T00:00:00Z",
@@ -208,7 +285,31 @@ def _by_schema() -> list[BadManifest]:
         bad("sockets-text", NO_CELLS, "domain.cpu.sockets", "two", "spec.domain.cpu.sockets", "integer"),
         bad("model-hostile", NO_CELLS, "domain.cpu.model", "x'/><evil", "spec.domain.cpu.model", "evil", "A-Za-z0-9"),
         bad("machine-unknown", NO_CELLS, "domain.machine.type", "virt", "spec.domain.machine.type", "virt", "q35"),
-        bad("no-cells-at-all", TWO_CELLS, _CELLS, [], "spec.domain.cpu.numa.cells", "1"),
+        bad("no-cells-at-all", TWO_CELLS, _CELLS, [], "spec.domain.cpu.numa.cells", "guestMappingPassthrough"),
+        bad("declared-and-derived", TWO_CELLS, "domain.cpu.numa.guestMappingPassthrough", {}, "spec.domain.cpu.numa.cells", "guestMappingPassthrough"),
+        bad("derived-without-memory", NO_CELLS, "domain", {"cpu": {"numa": {"guestMappingPassthrough": {}}}}, "spec.domain.memory.guest", "needs memory"),
+        bad("interconnects-of-derived", NO_CELLS, "domain.cpu.numa", {"guestMappingPassthrough": {}, "interconnects": {}}, "spec.domain.cpu.numa.interconnects", "derived"),
+        bad("no-cell-has-cpus", TWO_CELLS, _CELLS, [{"id": 0, "memory": "1Gi"}], "spec.domain.cpu.numa.cells", "cpus"),
+        bad("distance-below-local", TWO_CELLS, f"{_CELLS}.0.distances", [{"cell": 1, "value": 9}], "cells[0].distances[0].value", "9", "10"),
+        bad("distance-local-to-another", TWO_CELLS, f"{_CELLS}.0.distances", [{"cell": 1, "value": 10}], "cells[0].distances", "11 to 255"),
+        bad("distance-past-255", TWO_CELLS, f"{_CELLS}.0.distances", [{"cell": 1, "value": 256}], "cells[0].distances[0].value", "256", "255"),
+        bad("distances-twice-over", changed(TWO_CELLS, f"{_CELLS}.0.distances", [{"cell": 1, "value": 21}]), "domain.cpu.numa.distances", "FromHost", "spec.domain.cpu.numa.distances", "FromHost", "declare"),
+        bad("latency-too-long", TWO_CELLS, "domain.cpu.numa.interconnects", {"latencies": [{"initiator": 0, "target": 0, "type": "Access", "latencyNanoseconds": 65535}]}, "latencies[0].latencyNanoseconds", "65535", "65534"),
+        bad("bandwidth-odd", TWO_CELLS, "domain.cpu.numa.interconnects", {"bandwidths": [{"initiator": 0, "target": 0, "type": "Access", "bytesPerSecond": "1500Ki"}]}, "bandwidths[0].bytesPerSecond", "1500Ki", "1Mi"),
+        bad("cache-level-four", TWO_CELLS, f"{_CELLS}.0.caches", [{"level": 4, "size": "8Ki", "lineBytes": 64}], "cells[0].caches[0].level", "4", "3"),
+        bad("fallback-is-the-page-size", TWO_CELLS, f"{_CELLS}.0.hugepages", {"pageSize": "2Mi", "fallback": ["2048Ki"]}, "cells[0].hugepages.fallback", "another size"),
+        bad("max-sockets-below", TWO_CELLS, "domain.cpu.maxSockets", 1, "spec.domain.cpu.maxSockets", "sockets"),
+        bad("vcpus-twice-over", NO_CELLS, "domain.cpu", {"cores": 2, "vcpus": 1, "onlineVcpus": "0"}, "spec.domain.cpu.vcpus", "onlineVcpus"),
+        bad("vcpus-beside-max-sockets", NO_CELLS, "domain.cpu", {"maxSockets": 2, "vcpus": 1}, "spec.domain.cpu.maxSockets", "vcpus"),
+        bad("vcpus-past-the-maximum", NO_CELLS, "domain.cpu.vcpus", 3, "spec.domain.cpu.vcpus", "sockets"),
+        bad("cache-emulated-at-level-one", NO_CELLS, "domain.cpu.cache", {"level": 1, "mode": "emulate"}, "spec.domain.cpu.cache.level", "3"),
+        bad("cache-passthrough-of-a-model", changed(NO_CELLS, "domain.cpu.model", "EPYC"), "domain.cpu.cache", {"mode": "passthrough"}, "spec.domain.cpu.cache.mode", "host-passthrough", "EPYC"),
+        bad("feature-policy-unknown", NO_CELLS, "domain.cpu.features", [{"name": "avx2", "policy": "maybe"}], "features[0].policy", "maybe", "require"),
+        bad("realtime-without-dedicated", NO_CELLS, "domain.cpu.realtime", {}, "spec.domain.cpu.realtime", "dedicated"),
+        bad("realtime-priority", TWO_CELLS, "domain.cpu.realtime", {"priority": 100}, "spec.domain.cpu.realtime.priority", "100", "99"),
+        bad("shares-past-cgroup-v2", NO_CELLS, "domain.cpu.tuning", {"shares": 10001}, "spec.domain.cpu.tuning.shares", "10001", "10000"),
+        bad("quota-too-short", NO_CELLS, "domain.cpu.tuning", {"quotaMicroseconds": 999}, "spec.domain.cpu.tuning.quotaMicroseconds", "999", "1000"),
+        bad("discard-of-anonymous", NO_CELLS, "domain.memory.backing", {"discard": "Enabled"}, "spec.domain.memory.backing.discard", "Enabled", "file"),
         bad("cell-id-twice", TWO_CELLS, f"{_CELLS}.1.id", 0, "spec.domain.cpu.numa.cells[1]", "Duplicate", "0"),
         bad("cell-id-too-large", TWO_CELLS, f"{_CELLS}.1.id", 16, "cells[1].id", "16", "15"),
         bad("cpuset-text", TWO_CELLS, f"{_CELLS}.0.cpus", "zero to three", "cells[0].cpus", "zero to three", "[0-9]"),
@@ -260,8 +361,8 @@ def _by_policy() -> list[BadManifest]:
 
     restrictive = {"mode": "Restrictive"}
     return [
-        bad("too-many-vcpus", NO_CELLS, "domain.cpu.sockets", 300, "spec.domain.cpu.sockets", "600", "512"),
-        bad("too-many-vcpus-for-pc", changed(NO_CELLS, "domain.machine.type", "pc"), "domain.cpu.sockets", 128, "spec.domain.cpu.sockets", "256", "255", "q35"),
+        bad("too-many-vcpus", NO_CELLS, "domain.cpu.sockets", 300, "spec.domain.cpu.maxSockets", "600", "512"),
+        bad("too-many-vcpus-for-pc", changed(NO_CELLS, "domain.machine.type", "pc"), "domain.cpu.sockets", 128, "spec.domain.cpu.maxSockets", "256", "255", "q35"),
         bad("cell-id-gap", TWO_CELLS, f"{_CELLS}.1.id", 2, "spec.domain.cpu.numa.cells[*].id", "0, 2", "0 to 1"),
         bad("vcpu-past-the-maximum", TWO_CELLS, f"{_CELLS}.1.cpus", "4-8", "cells[*].cpus", "4-8", "0 to 7"),
         bad("vcpu-in-two-cells", TWO_CELLS, f"{_CELLS}.1.cpus", "3-7", "cells[*].cpus", "3-7", "exactly one"),
@@ -281,6 +382,10 @@ def _by_policy() -> list[BadManifest]:
         bad("one-image-twice", WITH_DEVICES, "volumes.1.hostDisk.path", "/var/lib/numavm/root.img", "spec.volumes[*].hostDisk.path", "/var/lib/numavm/root.img", "one image"),
         bad("mac-twice", WITH_DEVICES, "domain.devices.interfaces.1.macAddress", "52:54:00:00:00:01", "interfaces[*].macAddress", "52:54:00:00:00:01", "one address"),
         bad("mac-zero", WITH_DEVICES, "domain.devices.interfaces.1.macAddress", "00:00:00:00:00:00", "interfaces[*].macAddress", "00:00:00:00:00:00", "no address"),
+        bad("pin-past-the-maximum", NO_CELLS, "domain.cpu.pinning", {"vcpus": [{"vcpu": vcpu, "cpuset": "0"} for vcpu in range(4)]}, "pinning.vcpus[*].vcpu", "2, 3", "0 to 1"),
+        bad("pin-backwards", NO_CELLS, "domain.cpu.pinning", {"cpuset": "4-1"}, "spec.domain.cpu.pinning.cpuset", "4-1", "backwards"),
+        bad("interconnect-of-no-cell", TWO_CELLS, "domain.cpu.numa.interconnects", {"latencies": [{"initiator": 0, "target": 2, "type": "Access", "latencyNanoseconds": 5}]}, "spec.domain.cpu.numa.interconnects", "0, 1"),
+        bad("distance-to-no-cell", TWO_CELLS, f"{_CELLS}.0.distances", [{"cell": 7, "value": 21}], "cells[*].distances", "0, 1"),
         bad("label-key", NO_CELLS, "nodeSelector", {"a b": "c"}, "spec.nodeSelector", "a b", "label key"),
         bad("label-value", NO_CELLS, "nodeSelector", {"zone": "a/b"}, "spec.nodeSelector", "a/b", "label value"),
     ]  # fmt: skip
@@ -298,6 +403,20 @@ def _by_operator() -> list[BadManifest]:
         bad("exclusion-of-everything", TWO_CELLS, "domain.cpu.numa.hostBinding", {"hostCells": "1,^1"}, "spec.domain.cpu.numa.hostBinding.hostCells", "1,^1", "everything"),
         bad("vcpu-excluded-from-its-cell", TWO_CELLS, f"{_CELLS}.1.cpus", "4-7,^6-7", "cells[*].cpus", "0-5", "6-7"),
         bad("vcpu-missing-behind-an-overlap", TWO_CELLS, _CELLS, hidden, "cells[*].cpus", "0-6", "vCPU 7 of 8"),
+        bad("pin-excludes-nothing", NO_CELLS, "domain.cpu.pinning", {"cpuset": "1-4,^7"}, "spec.domain.cpu.pinning.cpuset", "1-4,^7", "not listed"),
+        bad("vcpu-0-off", NO_CELLS, "domain.cpu.onlineVcpus", "1", "spec.domain.cpu.onlineVcpus", "'1'", "vCPU 0", "'0,1'"),
+        bad("cell-all-off", TWO_CELLS, "domain.cpu.vcpus", 4, "spec.domain.cpu.numa.cells[1].cpus", "'4-7'", "0-3"),
+        bad("online-past-the-maximum", NO_CELLS, "domain.cpu.onlineVcpus", "0-2", "spec.domain.cpu.onlineVcpus", "'0-2'", "vCPU 2", "0 to 1"),
+        bad("realtime-past-the-maximum", TWO_CELLS, "domain.cpu.realtime", {"mask": "8"}, "spec.domain.cpu.realtime.mask", "'8'", "0 to 7"),
+        bad("realtime-with-merging", changed(TWO_CELLS, "domain.memory.backing", {"samePageMerging": "Enabled"}), "domain.cpu.realtime", {}, "spec.domain.memory.backing.samePageMerging", "Enabled", "realtime"),
+        bad("cache-without-figures", TWO_CELLS, f"{_CELLS}.0.caches", [{"level": 1, "size": "8Ki", "lineBytes": 64}], "spec.domain.cpu.numa.cells[0].caches", "latencies and bandwidths", "target 0"),
+        bad("cache-levels-with-a-gap", TWO_CELLS, f"{_CELLS}.0.caches", [{"level": 2, "size": "8Ki", "lineBytes": 64}], "cells[0].caches[*].level", "2", "without gaps"),
+        bad("latency-twice", TWO_CELLS, "domain.cpu.numa.interconnects", {"latencies": [{"initiator": 0, "target": 1, "type": "Access", "latencyNanoseconds": ns} for ns in (5, 6)]}, "interconnects.latencies[1]", "0 -> 1", "earlier"),
+        bad("latency-of-no-cache", TWO_CELLS, "domain.cpu.numa.interconnects", {"latencies": [{"initiator": 0, "target": 1, "cacheLevel": 1, "type": "Access", "latencyNanoseconds": 5}]}, "latencies[0].cacheLevel", "1", "no memory-side cache"),
+        bad("bandwidths-too-far-apart", TWO_CELLS, "domain.cpu.numa.interconnects", {"bandwidths": [{"initiator": 0, "target": target, "type": "Access", "bytesPerSecond": amount} for target, amount in ((0, "100Gi"), (1, "1Mi"))]}, "bandwidths[1].bytesPerSecond", "1Mi", "16 bits"),
+        bad("file-shared", NO_CELLS, "domain.memory.backing", {"source": "File", "access": "Shared"}, "spec.domain.memory.backing.source", "File", "Shared"),
+        bad("cell-discard-of-memfd", changed(TWO_CELLS, "domain.memory.backing", {"source": "Memfd"}), f"{_CELLS}.0.discard", "Enabled", "cells[0].discard", "Enabled", "file"),
+        bad("cell-shared-anonymous", changed(TWO_CELLS, "domain.memory.backing", {"source": "Anonymous"}), f"{_CELLS}.1.access", "Shared", "spec.domain.memory.backing.source", "Anonymous", "cells[1].access"),
         bad("core-torn-apart", TWO_CELLS, _CELLS, cells, "spec.domain.cpu.numa.cells[0].cpus", "0-2,5", "vCPU 3-4", "2 threads per core"),
         bad("nodesets-without-a-common-cell", whole, f"{_CELLS}.1.hostBinding", {"hostCells": "1"}, "spec.domain.cpu.numa.cells[1].hostBinding.hostCells", "'1'", "spec.domain.cpu.numa.hostBinding.hostCells '0'"),
     ]  # fmt: skip

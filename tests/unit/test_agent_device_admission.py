@@ -9,7 +9,7 @@ from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.cpuset import CpuSet
 from numavm_api.placement import PlacedDevice
 from support.agent_values import claim, held
-from support.device_values import LONER, NIC, TWIN, asks_for, host_with, pci, with_device
+from support.device_values import ALONE, NIC, TWIN, asks_for, host_with, pci, with_device
 
 KIND = {"selector": {"vendor": "8086", "device": "10d3"}}
 
@@ -35,11 +35,11 @@ def holder(address: str) -> list[PlacedDevice]:
 
 def other_claim(address: str) -> HostState:
     taken = held(claim(dedicated_cpus=CpuSet(), cells=[], devices=holder(address)))
-    return host_with(pci(), pci(TWIN), pci(LONER, group=9), held=[taken])
+    return host_with(pci(), pci(TWIN), pci(ALONE, group=9), held=[taken])
 
 
 REFUSALS = [
-    ("missing", asks_for(), host_with(pci(LONER)), Why.DEVICE_MISSING, NIC),
+    ("missing", asks_for(), host_with(pci(ALONE)), Why.DEVICE_MISSING, NIC),
     (
         "forbidden",
         asks_for(),
@@ -50,7 +50,7 @@ REFUSALS = [
     (
         "another permitted",
         asks_for(),
-        host_with(pci(), permitted={"address": LONER}),
+        host_with(pci(), permitted={"address": ALONE}),
         Why.NOT_PERMITTED,
         "8086:10d3",
     ),
@@ -97,7 +97,7 @@ def test_a_device_that_cannot_be_given_is_refused(
 
 
 def test_a_device_held_in_another_group_is_no_hindrance() -> None:
-    assert admit(asks_for(), other_claim(LONER)) == Admitted(Accelerator.TCG)
+    assert admit(asks_for(), other_claim(ALONE)) == Admitted(Accelerator.TCG)
 
 
 def test_devices_of_a_domain_that_numavm_did_not_start() -> None:

@@ -4,6 +4,7 @@
 rendered from specs as below: two guest cells of 128Mi, vCPUs on CPUs 1 and 5, the emulator wide.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +205,7 @@ def test_a_vm_without_cells_that_spans_host_cells_is_told_so() -> None:
     assert verdict.numa.cells[0].aligned
 
 
+TWO_VCPUS = effective(spec_of({"cpu": {"cores": 2}}))
 PINS = Pins(vcpus={0: CpuSet.of(2), 1: CpuSet.of(3)}, emulator=CpuSet.of(0, 1))
 GOOD = (
     ThreadState(100, "qemu-system-x86", CpuSet.of(0, 1)),
@@ -232,8 +234,61 @@ GOOD = (
 def test_threads_that_are_not_where_they_should_be(wrong: ThreadState, message: str) -> None:
     threads = [wrong if one.tid == wrong.tid else one for one in GOOD]
 
-    assert thread_problems(PINS, GOOD) == ()
-    assert [problem.message for problem in thread_problems(PINS, threads)] == [message]
+    assert thread_problems(PINS, GOOD, TWO_VCPUS) == ()
+    assert [one.message for one in thread_problems(PINS, threads, TWO_VCPUS)] == [message]
+
+
+def test_a_vcpu_that_is_off_needs_no_thread_and_is_watched_once_it_has_one() -> None:
+    vm = effective(spec_of({"cpu": {"vcpus": 1}}))
+    boot = [one for one in GOOD if one.vcpu != 1]
+    plugged = [*boot, ThreadState(102, "CPU 1/KVM", CpuSet.of(2, 3))]
+
+    assert thread_problems(PINS, boot, vm) == ()
+    assert [one.message for one in thread_problems(PINS, plugged, vm)] == [
+        "vCPU 1 may run on CPUs 2-3, promised 3"
+    ]
+
+
+def test_the_scheduling_that_the_kernel_shows_is_held_against_the_promise() -> None:
+    cpu = {"dedicatedCpuPlacement": True, "realtime": {"mask": "1", "priority": 7}}
+    vm = effective(spec_of({"cpu": cpu}))
+    fifo = [replace(one, scheduling="SCHED_FIFO 7") if one.vcpu == 1 else one for one in GOOD]
+    both = [replace(one, scheduling="SCHED_FIFO 7") for one in GOOD]
+
+    assert thread_problems(PINS, fifo, vm) == ()
+    assert [one.message for one in thread_problems(PINS, GOOD, vm)] == [
+        "vCPU 1 runs under SCHED_OTHER, promised SCHED_FIFO 7"
+    ]
+    assert [one.message for one in thread_problems(PINS, both, vm)] == [
+        "vCPU 0 runs under SCHED_FIFO 7, promised SCHED_OTHER"
+    ]
+
+
+def test_scheduling_and_locked_memory_are_read_as_proc_has_them() -> None:
+    """The line is of a Linux 6.1 kernel: fields 40 and 41 of proc(5) are the priority and the policy."""
+    status = "Name:\tCPU 1/KVM\nPid:\t812\nVmLck:\t  262144 kB\nCpus_allowed_list:\t3\n"
+    stat = (
+        "812 (CPU 1/KVM) S 1 811 811 0 -1 4194368 52 0 0 0 3 1 0 0 -8 0 4 0 1234 700000000 9000"
+        " 18446744073709551615 1 1 0 0 0 0 268444224 4096 16963 0 0 0 -1 3 7 1 0 0 0 0 0 0 0 0 0 0 0"
+    )
+
+    thread = parse_task_status(status, stat)
+
+    assert thread.scheduling == "SCHED_FIFO 7"
+    assert thread.locked == 256 * 2**20
+
+
+def test_memory_that_should_be_locked_and_is_not_is_told() -> None:
+    spec = spec_of({"memory": {"backing": {"locked": True}}})
+    vm, placement = effective(spec), claim_for(effective(spec), facts_of(1))
+    locked = [replace(one, locked=vm.memory) for one in GOOD]
+
+    def told(threads: Sequence[ThreadState]) -> list[str]:
+        problems = verify(placement, vm, PINS, threads, [], "now").problems
+        return [one.message for one in problems if "locked" in one.message]
+
+    assert told(locked) == []
+    assert told(GOOD) == ["0 of the process are locked, promised 64Mi"]
 
 
 @pytest.mark.parametrize(

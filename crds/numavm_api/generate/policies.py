@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from numavm_api.generate.device_policy import DEVICES
-from numavm_api.generate.power_policies import HOST_DEVICES, HOST_PATHS, TEARDOWN
+from numavm_api.generate.power_policies import (
+    HAND_PINS,
+    HOST_DEVICES,
+    HOST_PATHS,
+    LOCKED_MEMORY,
+    REALTIME,
+    TEARDOWN,
+)
 from numavm_api.generate.spec_policy import HOST_SPEC, SPEC
 from numavm_api.generate.vain_policy import VAIN_WISHES
 from numavm_api.generate.writer_policies import HOST_STATUS, HOSTS, LEASES, MAIN, VM_STATUS
@@ -23,6 +30,9 @@ def policies() -> list[dict[str, Any]]:
         HOST_STATUS,
         LEASES,
         HOST_PATHS,
+        REALTIME,
+        LOCKED_MEMORY,
+        HAND_PINS,
         HOST_DEVICES,
         TEARDOWN,
         VAIN_WISHES,

@@ -58,6 +58,51 @@ HOST_PATHS: Final = Policy(
     ],
 )
 
+_CPU: Final = "?spec.?domain.?cpu"
+_BACKING: Final = "?spec.?domain.?memory.?backing"
+
+
+def _power(power: str, field: str, path: str) -> Policy:
+    """Return the policy that whoever sets or changes a field may use a power; one who leaves it as it was need not."""
+    return Policy(
+        name=f"numavm-{power}",
+        description=f"A new {field} in a NumaVM needs the permission to use {power}.",
+        resources=["numavms"],
+        conditions={
+            "asks-for-it": f"object.{path}.hasValue()"
+            f" && (oldObject == null || object.{path} != oldObject.{path})"
+        },
+        validations=[
+            Validation(
+                _may_use(power),
+                f"'{field} is set, but ' + request.userInfo.username + ' may not use {power}: "
+                + _remedy(power),
+                "Forbidden",
+            )
+        ],
+    )
+
+
+REALTIME: Final = _power("realtime", "spec.domain.cpu.realtime", f"{_CPU}.?realtime")
+HAND_PINS: Final = _power("handpins", "spec.domain.cpu.pinning", f"{_CPU}.?pinning")
+LOCKED_MEMORY: Final = Policy(
+    name="numavm-lockedmemory",
+    description="Locked memory in a NumaVM needs the permission to use lockedmemory.",
+    resources=["numavms"],
+    conditions={
+        "asks-for-it": f"object.{_BACKING}.?locked.orValue(false)"
+        f" && (oldObject == null || !oldObject.{_BACKING}.?locked.orValue(false))"
+    },
+    validations=[
+        Validation(
+            _may_use("lockedmemory"),
+            "'spec.domain.memory.backing.locked is true, but ' + request.userInfo.username + ' may not use lockedmemory: "
+            + _remedy("lockedmemory"),
+            "Forbidden",
+        )
+    ],
+)
+
 
 def _host_devices(root: str) -> str:
     """Return the expression for the host devices that a NumaVM names, each as its address or its ids."""

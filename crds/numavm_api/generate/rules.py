@@ -53,17 +53,17 @@ def _path_rule(name: str, *, optional: bool = False) -> Rule:
 
 _DOMAIN_RULES: Final = (
     Rule(
-        "has(self.memory.guest) || has(self.cpu.numa)",
+        "has(self.memory.guest) || has(self.cpu.numa) && self.cpu.numa.cells.size() > 0",
         "'nothing, but a VM needs memory: set spec.domain.memory.guest, or spec.domain.cpu.numa.cells with their memory'",
         ".memory.guest",
     ),
     Rule(
-        f"!has(self.memory.guest) || has(self.cpu.numa) || {_GUEST} > 0 && {_GUEST} % {MEBIBYTE} == 0",
+        f"!has(self.memory.guest) || has(self.cpu.numa) && self.cpu.numa.cells.size() > 0 || {_GUEST} > 0 && {_GUEST} % {MEBIBYTE} == 0",
         "string(self.memory.guest) + ' is no positive multiple of 1Mi'",
         ".memory.guest",
     ),
     Rule(
-        "!has(self.memory.guest) || has(self.cpu.numa) || !has(self.memory.hugepages)"
+        "!has(self.memory.guest) || has(self.cpu.numa) && self.cpu.numa.cells.size() > 0 || !has(self.memory.hugepages)"
         f" || {_GUEST_PAGE} > 0 && {_GUEST} % {_GUEST_PAGE} == 0",
         "string(self.memory.guest) + ' is no multiple of the page size ' + string(self.memory.hugepages.pageSize)",
         ".memory.guest",
@@ -93,6 +93,58 @@ _CPU_RULES: Final = (
         "'true needs dedicated CPUs: set dedicatedCpuPlacement to true or leave isolateEmulatorThread out'",
         ".isolateEmulatorThread",
     ),
+    Rule(
+        "self.dedicatedCpuPlacement || !has(self.realtime)",
+        "'realtime needs dedicated CPUs: set dedicatedCpuPlacement to true or leave realtime out'",
+        ".realtime",
+    ),
+    Rule(
+        "!has(self.maxSockets) || self.maxSockets >= self.sockets",
+        "'maxSockets is less than sockets: raise it, or lower sockets'",
+        ".maxSockets",
+    ),
+    Rule(
+        "!has(self.vcpus) || !has(self.onlineVcpus)",
+        "'vcpus and onlineVcpus both say which vCPUs are on at boot: leave one out'",
+        ".vcpus",
+    ),
+    Rule(
+        "!has(self.maxSockets) || self.maxSockets == self.sockets || !has(self.vcpus) && !has(self.onlineVcpus)",
+        "'maxSockets above sockets, and vcpus or onlineVcpus, both say which vCPUs are off at boot: leave one out'",
+        ".maxSockets",
+    ),
+    Rule(
+        "!has(self.vcpus) || self.vcpus <= self.sockets * self.dies * self.cores * self.threads",
+        "'vcpus is more than sockets*dies*cores*threads: lower it, or raise sockets'",
+        ".vcpus",
+    ),
+    Rule(
+        "!has(self.cache) || self.cache.mode != 'passthrough' || self.model == 'host-passthrough'",
+        "'passthrough needs model host-passthrough, but model is ' + self.model + ': change one of the two'",
+        ".cache.mode",
+    ),
+)
+_NUMA_RULES: Final = (
+    Rule(
+        "has(self.guestMappingPassthrough) != (self.cells.size() > 0)",
+        "'cells are declared or derived: set either cells or guestMappingPassthrough, or leave numa out'",
+        ".cells",
+    ),
+    Rule(
+        "self.cells.size() == 0 || self.cells.exists(c, has(c.cpus))",
+        "'no cell has cpus, but only beside one that has may others be memory only: give the vCPUs to cells'",
+        ".cells",
+    ),
+    Rule(
+        "self.distances == 'Declared' || self.cells.all(c, c.distances.size() == 0)",
+        "'FromHost, but cells declare distances too: leave one of the two out'",
+        ".distances",
+    ),
+    Rule(
+        "!has(self.guestMappingPassthrough) || !has(self.interconnects)",
+        "'interconnects beside guestMappingPassthrough, but derived cells have the figures of their host cells: leave one out'",
+        ".interconnects",
+    ),
 )
 _CELL_RULES: Final = (
     Rule(
@@ -105,6 +157,11 @@ _CELL_RULES: Final = (
         "string(self.memory) + ' is no multiple of the page size ' + string(self.hugepages.pageSize)",
         ".memory",
     ),
+    Rule(
+        "self.distances.all(d, (d.cell == self.id) == (d.value == 10))",
+        "'a distance to another cell is 11 to 255, and 10 is the one to itself: change or leave out the entry'",
+        ".distances",
+    ),
 )
 
 MODEL_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
@@ -112,11 +169,39 @@ MODEL_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "Domain": _DOMAIN_RULES,
     "Cpu": _CPU_RULES,
     "GuestCell": _CELL_RULES,
+    "GuestNuma": _NUMA_RULES,
+    "CpuCache": (
+        Rule(
+            "(self.mode == 'emulate') == (has(self.level) && self.level == 3)"
+            " && (self.mode == 'emulate' || !has(self.level))",
+            "'libvirt takes level 3 with mode emulate, and no level with ' + self.mode + ' otherwise'",
+            ".level",
+        ),
+    ),
+    "Bandwidth": (
+        Rule(
+            f"{bytes_of('self.bytesPerSecond')} > 0 && {bytes_of('self.bytesPerSecond')} % {MEBIBYTE} == 0",
+            "string(self.bytesPerSecond) + ' is no positive multiple of 1Mi'",
+            ".bytesPerSecond",
+        ),
+    ),
+    "MemorySideCache": (
+        Rule(
+            f"{bytes_of('self.size')} > 0 && {bytes_of('self.size')} % 1024 == 0",
+            "string(self.size) + ' is no positive number of whole KiB'",
+            ".size",
+        ),
+    ),
     "HugePages": (
         Rule(
             f"{bytes_of('self.pageSize')} in [{BASE_PAGE}, {_PAGES}]",
             "string(self.pageSize) + ' is no page size: a page is 4Ki, or a power of two from 2Mi to 16Gi'",
             ".pageSize",
+        ),
+        Rule(
+            f"self.fallback.all(f, {bytes_of('f')} in [{BASE_PAGE}, {_PAGES}] && {bytes_of('f')} != {bytes_of('self.pageSize')})",
+            "'each is 4Ki, or a power of two from 2Mi to 16Gi, and another size than pageSize: correct the list'",
+            ".fallback",
         ),
     ),
     "Backing": (
@@ -124,6 +209,11 @@ MODEL_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
             "self.access != 'Shared' || !has(self.source) || self.source != 'Anonymous'",
             "'Anonymous, but access Shared needs memory that another process can map: leave source out or set it to Memfd'",
             ".source",
+        ),
+        Rule(
+            "self.discard == 'Disabled' || has(self.source) && self.source == 'File'",
+            "'Enabled, but only a file has content to throw away: leave discard out, or set source to File'",
+            ".discard",
         ),
     ),
     "Firmware": (

@@ -13,7 +13,7 @@ from numavm_api.cpuset import MAX_MEMBER
 from numavm_api.generate.policy import Policy, Validation
 from numavm_api.generate.rule import bytes_of
 from numavm_api.quantity import format_bytes
-from numavm_api.rules_cells import MAX_PC_VCPUS
+from numavm_api.rules_cpus import MAX_PC_VCPUS
 from numavm_api.rules_memory import MAX_MEMORY
 
 MAX_NAME_LENGTH: Final = 63
@@ -26,20 +26,36 @@ _SPEC: Final = "object.spec"
 _DOMAIN: Final = "object.spec.domain"
 _DEVICES: Final = f"{_DOMAIN}.devices"
 _COUNT: Final = "string(variables.count)"
-_CPUSETS: Final = "variables.cells.map(c, string(c.id) + ': ' + c.cpus).join('; ')"
-_PRODUCT: Final = "spec.domain.cpu.sockets*dies*cores*threads"
+_CPUSETS: Final = (
+    "variables.cells.map(c, string(c.id) + ': ' + c.?cpus.orValue('memory only')).join('; ')"
+)
+_PRODUCT: Final = "spec.domain.cpu.maxSockets*dies*cores*threads"
+_CPU: Final = f"{_DOMAIN}.cpu"
+_PINNING: Final = f"{_CPU}.?pinning"
 
 _VARIABLES: Final = {
     "cells": f"{_DOMAIN}.?cpu.?numa.?cells.orValue([])",
     "count": " * ".join(
-        f"{_DOMAIN}.cpu.{part}" for part in ("sockets", "dies", "cores", "threads")
+        [
+            f"{_CPU}.?maxSockets.orValue({_CPU}.sockets)",
+            *(f"{_CPU}.{part}" for part in ("dies", "cores", "threads")),
+        ]
     ),
     # Every cpuset as [field, text].
     "cpusets": (
-        f"variables.cells.transformList(i, c, ['{_FIELD}[' + string(i) + '].cpus', string(c.cpus)])"
+        f"variables.cells.transformList(i, c, ['{_FIELD}[' + string(i) + '].cpus', string(c.?cpus.orValue(''))])"
         " + variables.cells.transformList(i, c, ["
         f"'{_FIELD}[' + string(i) + '].hostBinding.hostCells', string(c.?hostBinding.?hostCells.orValue(''))])"
         f" + [['spec.domain.cpu.numa.hostBinding.hostCells', string({_DOMAIN}.?cpu.?numa.?hostBinding.?hostCells.orValue(''))]]"
+        " + "
+        "["
+        + ", ".join(
+            f"['spec.domain.cpu.{path.replace('?', '')}', string({_CPU}.?{path}.orValue(''))]"
+            for path in ("onlineVcpus", "realtime.?mask", "pinning.?cpuset", "pinning.?emulator")
+        )
+        + "]"
+        f" + {_PINNING}.?vcpus.orValue([]).map(p,"
+        " ['spec.domain.cpu.pinning.vcpus[vcpu=' + string(p.vcpu) + '].cpuset', string(p.cpuset)])"
     ),
     # The first one with a range that runs backwards or a number past the limit, as [field, text], or nothing.
     "badCpusets": (
@@ -48,10 +64,10 @@ _VARIABLES: Final = {
     ),
     # Per cell its ranges, each as [first, last]; exclusions left out.
     "ranges": (
-        "variables.cells.map(c, c.cpus.split(',').filter(r, !r.startsWith('^')).map(r, r.split('-'))"
-        ".map(r, [int(r[0]), int(r[r.size() - 1])]))"
+        "variables.cells.map(c, c.?cpus.orValue('').split(',').filter(r, r != '' && !r.startsWith('^'))"
+        ".map(r, r.split('-')).map(r, [int(r[0]), int(r[r.size() - 1])]))"
     ),
-    "plain": "variables.cells.all(c, !c.cpus.contains('^'))",
+    "plain": "variables.cells.all(c, !c.?cpus.orValue('').contains('^'))",
     "total": "variables.ranges.map(c, c.map(r, r[1] - r[0] + 1).sum()).sum()",
     "few": f"variables.ranges.map(c, c.size()).sum() <= {MAX_RANGES}",
     "memory": f"variables.cells.map(c, {bytes_of('c.memory')}).sum()",
@@ -81,6 +97,37 @@ def _vcpu_rules() -> list[Validation]:
     ]
 
 
+def _pin_rules() -> list[Validation]:
+    pins = f"{_PINNING}.?vcpus.orValue([])"
+    return [
+        Validation(
+            f"{pins}.all(p, p.vcpu < variables.count)",
+            f"'spec.domain.cpu.pinning.vcpus[*].vcpu is ' + {pins}.filter(p, p.vcpu >= variables.count).map(p, string(p.vcpu)).join(', ')"
+            f" + ', but there are vCPUs 0 to ' + string(variables.count - 1) + ', and libvirt drops a pin past them without a word:"
+            " pin only these, or raise the number of vCPUs'",
+        ),
+    ]
+
+
+def _hmat_rules() -> list[Validation]:
+    links = f"{_CPU}.?numa.?interconnects"
+    ends = (
+        f"{links}.?latencies.orValue([]).map(l, [l.initiator, l.target])"
+        f" + {links}.?bandwidths.orValue([]).map(b, [b.initiator, b.target])"
+    )
+    return [
+        Validation(
+            f"({ends}).all(e, variables.cells.exists(c, c.id == e[0] && has(c.cpus)) && variables.cells.exists(c, c.id == e[1]))",
+            "'spec.domain.cpu.numa.interconnects names cells other than ' + variables.cells.map(c, string(c.id)).join(', ')"
+            " + ', or an initiator without cpus: name cells of the VM'",
+        ),
+        Validation(
+            "variables.cells.all(c, c.distances.all(d, variables.cells.exists(o, o.id == d.cell)))",
+            f"'{_FIELD}[*].distances names cells other than ' + variables.cells.map(c, string(c.id)).join(', ') + ': name one of them'",
+        ),
+    ]
+
+
 def _cell_rules() -> list[Validation]:
     return [
         Validation(
@@ -90,8 +137,8 @@ def _cell_rules() -> list[Validation]:
         ),
         Validation(
             "!variables.plain || variables.ranges.all(c, c.all(r, r[1] < variables.count))",
-            f"'{_FIELD}[*].cpus is ' + {_CPUSETS} + ', but sockets*dies*cores*threads = ' + {_COUNT} + ' gives vCPUs 0 to '"
-            " + string(variables.count - 1) + ': name only these, or raise spec.domain.cpu.sockets'",
+            f"'{_FIELD}[*].cpus is ' + {_CPUSETS} + ', but maxSockets*dies*cores*threads = ' + {_COUNT} + ' gives vCPUs 0 to '"
+            " + string(variables.count - 1) + ': name only these, or raise spec.domain.cpu.maxSockets'",
         ),
         Validation(
             "variables.cells.size() == 0 || variables.badCpusets.size() > 0 || variables.total >= variables.count",
@@ -220,7 +267,9 @@ SPEC: Final = Policy(
     validations=[
         *_name_and_label_rules(),
         *_vcpu_rules(),
+        *_pin_rules(),
         *_cell_rules(),
+        *_hmat_rules(),
         *_memory_rules(),
         *_device_rules(),
     ],

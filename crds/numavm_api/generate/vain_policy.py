@@ -6,6 +6,7 @@ from typing import Final
 
 from numavm_api.generate.policy import Action, Policy, Validation
 from numavm_api.generate.rule import bytes_of
+from numavm_api.generate.rules import huge_pages_in
 from numavm_api.quantity import MEBIBYTE
 
 LINUX_BLOCK: Final = 128 * MEBIBYTE
@@ -41,17 +42,41 @@ VAIN_WISHES: Final = Policy(
             "spec.placement.cellSharing Allow is vain: the VM has one guest cell",
         ),
         _vain(
-            f"has({_NUMA}) && has({_NUMA}.hostBinding) && has({_NUMA}.hostBinding.mode)"
+            f"has({_NUMA}) && {_NUMA}.cells.size() > 0 && has({_NUMA}.hostBinding) && has({_NUMA}.hostBinding.mode)"
             f" && {_NUMA}.cells.all(c, has(c.hostBinding) && has(c.hostBinding.mode))",
             "spec.domain.cpu.numa.hostBinding.mode is vain: every cell has its own",
         ),
         _vain(
-            f"has({_NUMA}) && has({_MEMORY}.hugepages) && {_NUMA}.cells.all(c, has(c.hugepages))",
+            f"has({_NUMA}) && {_NUMA}.cells.size() > 0 && has({_MEMORY}.hugepages) && {_NUMA}.cells.all(c, has(c.hugepages))",
             "spec.domain.memory.hugepages is vain: every cell has its own",
         ),
         _vain(
             "has(object.spec.domain.firmware.kernelBoot) && object.spec.domain.devices.disks.exists(d, has(d.bootOrder))",
             "spec.domain.devices.disks[*].bootOrder is vain: the VM boots spec.domain.firmware.kernelBoot.kernel",
+        ),
+        _vain(
+            f"!has({_CPU}.maxSockets) && !has({_CPU}.vcpus) && !has({_CPU}.onlineVcpus)",
+            "spec.domain.cpu.maxSockets is left out: the VM has no room for vCPUs beyond sockets, raising sockets later needs a restart",
+        ),
+        _vain(
+            f"{_MEMORY}.backing.samePageMerging == 'Enabled' && {huge_pages_in('object.spec.domain')}",
+            "spec.domain.memory.backing.samePageMerging Enabled is vain for cells in huge pages: the kernel merges base pages only",
+        ),
+        _vain(
+            f"has({_MEMORY}.backing.allocationThreads) && {_MEMORY}.backing.allocation == 'OnDemand'",
+            "spec.domain.memory.backing.allocationThreads is vain: with allocation OnDemand nothing is allocated at start",
+        ),
+        _vain(
+            f"has({_CPU}.realtime) && has({_CPU}.tuning) && has({_CPU}.tuning.quotaMicroseconds)",
+            "spec.domain.cpu.tuning.quotaMicroseconds is vain for realtime vCPUs: the quota is of the fair scheduler, not of SCHED_FIFO",
+        ),
+        _vain(
+            f"has({_CPU}.tuning) && has({_CPU}.tuning.periodMicroseconds) && !has({_CPU}.tuning.quotaMicroseconds)",
+            "spec.domain.cpu.tuning.periodMicroseconds is vain: without quotaMicroseconds nothing is limited",
+        ),
+        _vain(
+            f"has({_NUMA}) && {_NUMA}.distances == 'FromHost' && {_NUMA}.cells.size() == 1",
+            "spec.domain.cpu.numa.distances FromHost is vain: the VM has one guest cell",
         ),
         _vain(
             f"has({_MEMORY}.balloon) && {_DEVICES}.hostDevices.size() > 0",

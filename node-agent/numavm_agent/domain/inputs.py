@@ -9,11 +9,13 @@ from numavm_agent.domain.model import Accelerator, CannotRender, HostFacts, VmTo
 from numavm_agent.domain.names import domain_name, serial_log_path
 from numavm_agent.domain.pins import Pins, starting_pins
 from numavm_api.cpu import BindingMode
+from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.pci_plan import PciPlan, pci_plan
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
 from numavm_api.quantity import format_bytes
+from numavm_api.resolved import resolved
 
 IOMMU_ABOVE_VCPUS: Final = 255
 """xAPIC ids have 8 bits; more vCPUs need interrupt remapping in extended interrupt mode."""
@@ -24,6 +26,8 @@ class RenderInput:
     """The input of every configurator."""
 
     vm: VmToRender
+    effective: EffectiveVM
+    """The VM with every default, and with what the spec leaves to the placement."""
     placement: Placement
     host: HostFacts
     pins: Pins
@@ -38,23 +42,19 @@ class RenderInput:
         Raises:
             CannotRender: they do not.
         """
-        _refuse_foreign_claim(vm.effective, placement)
+        effective = resolved(vm.effective, placement)
+        _refuse_foreign_claim(vm.effective, effective, placement)
         _refuse_missing_devices(vm.effective, placement)
         _refuse_mixed_restrictive(placement)
-        _refuse_too_many_emulated_vcpus(vm.effective, host)
-        pins = starting_pins(placement, host.pools, host.cells, host.held)
-        plan = pci_plan(vm.spec.domain, guest_cells_of_devices(vm.effective, placement))
-        return cls(vm=vm, placement=placement, host=host, pins=pins, pci=plan)
+        _refuse_too_many_emulated_vcpus(effective, host)
+        pins = starting_pins(placement, host.pools, host.cells, host.held, effective)
+        plan = pci_plan(vm.spec.domain, guest_cells_of_devices(effective, placement))
+        return cls(vm=vm, effective=effective, placement=placement, host=host, pins=pins, pci=plan)
 
     @property
     def spec(self) -> NumaVMSpec:
         """The spec."""
         return self.vm.spec
-
-    @property
-    def effective(self) -> EffectiveVM:
-        """The spec with its defaults."""
-        return self.vm.effective
 
     @property
     def cells(self) -> tuple[tuple[EffectiveCell, PlacedCell], ...]:
@@ -83,7 +83,21 @@ class RenderInput:
         return self.effective.vcpus > IOMMU_ABOVE_VCPUS
 
 
-def _refuse_foreign_claim(vm: EffectiveVM, placement: Placement) -> None:
+def _refuse_foreign_claim(asked: EffectiveVM, vm: EffectiveVM, placement: Placement) -> None:
+    """Refuse a claim for another spec.
+
+    Args:
+        asked: The VM as the spec has it: derived cells are one cell there.
+        vm: The VM as the placement resolved it.
+        placement: The claim.
+    """
+    vcpus = CpuSet.union_of(cell.vcpus for cell in placement.cells)
+    everything = CpuSet.union_of(cell.vcpus for cell in asked.cells)
+    if (vcpus, vm.memory) != (everything, asked.memory):
+        raise CannotRender(
+            f"placement.cells was made for another spec: it has vCPUs {vcpus} and {vm.memory} bytes, "
+            f"the spec {everything} and {asked.memory}"
+        )
     wanted = {cell.id: (str(cell.vcpus), int(cell.memory)) for cell in vm.cells}
     placed = {cell.id: (str(cell.vcpus), int(cell.memory)) for cell in placement.cells}
     if wanted != placed:
@@ -99,13 +113,19 @@ def _refuse_foreign_claim(vm: EffectiveVM, placement: Placement) -> None:
         )
     for cell in placement.cells:
         expected = len(cell.vcpus) if dedicated else 0
-        if len(cell.pcpus) != expected or not all(cell.pcpus):
+        if len(cell.pcpus) != expected or (dedicated and _without_pcpu(cell) & vm.boot_vcpus):
             raise CannotRender(
                 f"placement.cells[{cell.id}].pcpus names {len(cell.pcpus)} cpusets, "
                 f"but {expected} belong there"
             )
         if not cell.host_cells:
             raise CannotRender(f"placement.cells[{cell.id}].hostCells is empty")
+
+
+def _without_pcpu(cell: PlacedCell) -> CpuSet:
+    """Return the vCPUs of a dedicated cell that hold no pCPU: those that are off may."""
+    pairs = zip(cell.vcpus, cell.pcpus, strict=True)
+    return CpuSet(frozenset(vcpu for vcpu, cpus in pairs if not cpus))
 
 
 def guest_cells_of_devices(vm: EffectiveVM, placement: Placement) -> dict[str, int]:

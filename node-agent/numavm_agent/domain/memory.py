@@ -8,9 +8,9 @@ from typing import Final
 from numavm_agent.domain.inputs import RenderInput
 from numavm_agent.domain.units import kib
 from numavm_agent.domain.xml import Element, element
+from numavm_api.backing import Allocation, BackingSource, MemoryAccess
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
-from numavm_api.memory import Allocation, BackingSource, MemoryAccess
 from numavm_api.quantity import BASE_PAGE, GIBIBYTE, Bytes
 
 NUMATUNE_MODES: Final = {
@@ -19,7 +19,11 @@ NUMATUNE_MODES: Final = {
     BindingMode.INTERLEAVE: "interleave",
     BindingMode.RESTRICTIVE: "restrictive",
 }
-_SOURCES: Final = {BackingSource.ANONYMOUS: "anonymous", BackingSource.MEMFD: "memfd"}
+_SOURCES: Final = {
+    BackingSource.ANONYMOUS: "anonymous",
+    BackingSource.MEMFD: "memfd",
+    BackingSource.FILE: "file",
+}
 MAX_ALLOCATION_THREADS: Final = 8
 
 
@@ -31,21 +35,25 @@ def sizes(given: RenderInput) -> Iterator[Element]:
     total = Bytes(vm.memory + sum(module.size for module in vm.modules))
     balloon = given.spec.domain.memory.balloon
     target = balloon.target if balloon and balloon.target is not None else total
-    yield element("memory", str(kib(total)), unit="KiB")
+    dump = None if vm.backing.core_dump else "off"
+    yield element("memory", str(kib(total)), unit="KiB", dumpCore=dump)
     yield element("currentMemory", str(kib(target)), unit="KiB")
 
 
 def backing(given: RenderInput) -> Iterator[Element]:
-    """Source, huge pages per guest cell, and when the memory is taken."""
+    """Source, huge pages per guest cell, when the memory is taken, and what the kernel may do to it."""
     wanted = given.effective.backing
-    memfd = wanted.source is BackingSource.MEMFD
+    anonymous = wanted.source is BackingSource.ANONYMOUS
     yield element(
         "memoryBacking",
         _huge_pages(given),
+        None if wanted.same_page_merging else element("nosharepages"),
+        element("locked") if wanted.locked else None,
         element("source", type_=_SOURCES[wanted.source]),
-        # Only beside memfd: with another source libvirt makes it a file on disk (measured).
-        element("access", mode=_access(wanted.access)) if memfd else None,
+        # Not beside anonymous: libvirt would make it a file on disk (measured).
+        None if anonymous else element("access", mode=_access(wanted.access)),
         _allocation(given),
+        element("discard") if wanted.discard else None,
     )
 
 
@@ -112,6 +120,9 @@ def _allocation(given: RenderInput) -> Element:
 
 
 def _allocation_threads(given: RenderInput) -> int:
-    """A thread per GiB, as many as vCPUs at most: a small guest gains nothing from more."""
+    """As many as asked; else one per GiB, as many as vCPUs at most: a small guest gains nothing from more."""
+    asked = given.effective.backing.allocation_threads
+    if asked is not None:
+        return asked
     gibibytes = max(1, given.effective.memory // GIBIBYTE)
     return min(gibibytes, given.effective.vcpus, MAX_ALLOCATION_THREADS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Final
@@ -12,7 +12,7 @@ from numavm_agent.domain.paths import HostPathUse
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM, effective
 from numavm_api.errors import HostFaultError
-from numavm_api.numahost import EffectivePools
+from numavm_api.numahost import EffectivePools, MemoryFigures
 from numavm_api.numavm import NumaVMSpec
 
 DEFAULT_LOG_DIRECTORY: Final = "/var/log/libvirt/qemu"
@@ -60,6 +60,10 @@ class HostFacts:
     """Pools as of now. Whether this VM's own CPUs are out of `shared` yet makes no difference."""
     held: CpuSet
     """CPUs that claims on this host keep to themselves, this VM's own among them or not."""
+    distances: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    """Host cell -> other host cell -> distance."""
+    figures: Mapping[int, MemoryFigures] = field(default_factory=dict)
+    """What the host's HMAT says of the memory of its cells; none where it has no HMAT."""
     emulator: str | None = None
     """Path of QEMU; None: libvirt's default."""
     log_directory: str = DEFAULT_LOG_DIRECTORY

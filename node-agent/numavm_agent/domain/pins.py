@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from numavm_agent.domain.model import CannotRender
 from numavm_api.cpuset import CpuSet
+from numavm_api.effective import EffectiveVM
 from numavm_api.numahost import EffectivePools
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
 
@@ -36,7 +37,11 @@ class Pins:
 
 
 def settled_pins(
-    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], held: CpuSet
+    placement: Placement,
+    pools: EffectivePools,
+    cells: Mapping[int, CpuSet],
+    held: CpuSet,
+    vm: EffectiveVM | None = None,
 ) -> Pins:
     """Return the affinities that hold once a domain has started.
 
@@ -45,6 +50,7 @@ def settled_pins(
         pools: The host's CPU pools as of now.
         cells: Online CPUs of each host cell.
         held: CPUs that claims on the host keep to themselves; this one's own may be among them.
+        vm: The VM, for the host CPUs that its user chose by hand; None: nobody chose any.
 
     Raises:
         CannotRender: a claimed CPU is not there, or no CPU is left for threads that float.
@@ -53,7 +59,10 @@ def settled_pins(
     vcpus: dict[int, CpuSet] = {}
     for cell in placement.cells:
         vcpus |= _vcpu_pins(cell, placement, pools, cells)
-    emulator = _emulator_pin(placement, pools, cells, held)
+    if vm is not None and placement.cpu_placement is CpuPlacement.SHARED:
+        vcpus = {vcpu: _chosen(vcpu, cpus, vm) for vcpu, cpus in vcpus.items()}
+    chosen = vm.emulator_candidates if vm is not None else None
+    emulator = _emulator_pin(placement, pools, cells, held, chosen)
     return Pins(
         vcpus=dict(sorted(vcpus.items())),
         emulator=emulator,
@@ -63,7 +72,11 @@ def settled_pins(
 
 
 def starting_pins(
-    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], held: CpuSet
+    placement: Placement,
+    pools: EffectivePools,
+    cells: Mapping[int, CpuSet],
+    held: CpuSet,
+    vm: EffectiveVM | None = None,
 ) -> Pins:
     """Return the affinities at start: the emulator may run on every host cell of the VM.
 
@@ -75,7 +88,7 @@ def starting_pins(
     Raises:
         CannotRender: as `settled_pins`.
     """
-    settled = settled_pins(placement, pools, cells, held)
+    settled = settled_pins(placement, pools, cells, held, vm)
     own = settled.emulator | placement.dedicated_cpus | CpuSet.union_of(settled.vcpus.values())
     floating = own | ((pools.shared | pools.housekeeping) & cpus_of(placement.host_cells, cells))
     wide = floating
@@ -94,7 +107,8 @@ def _vcpu_pins(
     cell: PlacedCell, placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet]
 ) -> dict[int, CpuSet]:
     if placement.cpu_placement is CpuPlacement.DEDICATED:
-        return dict(zip(cell.vcpus, cell.pcpus, strict=True))
+        # A vCPU that is off and for which no CPU is booked has none yet.
+        return {vcpu: cpus for vcpu, cpus in zip(cell.vcpus, cell.pcpus, strict=True) if len(cpus)}
     shared = (pools.shared - placement.dedicated_cpus) & cpus_of(cell.host_cells, cells)
     if cell.vcpus and not shared:
         raise CannotRender(
@@ -104,12 +118,31 @@ def _vcpu_pins(
     return dict.fromkeys(cell.vcpus, shared)
 
 
+def _chosen(vcpu: int, floats: CpuSet, vm: EffectiveVM) -> CpuSet:
+    """Of the shared CPUs that a vCPU may float over, those that its user chose."""
+    candidates = vm.vcpu_candidates.get(vcpu)
+    if candidates is None:
+        return floats
+    if candidates.isdisjoint(floats):
+        raise CannotRender(
+            f"spec.domain.cpu.pinning gives vCPU {vcpu} the CPUs {candidates}, "
+            f"but the shared CPUs of its host cells are {floats}"
+        )
+    return candidates & floats
+
+
 def _emulator_pin(
-    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], held: CpuSet
+    placement: Placement,
+    pools: EffectivePools,
+    cells: Mapping[int, CpuSet],
+    held: CpuSet,
+    chosen: CpuSet | None,
 ) -> CpuSet:
-    """Own pCPU; else, of the VM's host cells: shared ones, housekeeping, or what nobody holds."""
+    """Own pCPU; the user's choice; else shared ones here, housekeeping, or what nobody holds."""
     if placement.emulator_cpus:
         return placement.emulator_cpus
+    if chosen is not None:
+        return _emulator_choice(placement, pools, cells, chosen)
     here = cpus_of(placement.host_cells, cells)
     nobodys = here - held - pools.foreign
     for candidates in (pools.shared & here, pools.housekeeping & here, nobodys):
@@ -120,6 +153,19 @@ def _emulator_pin(
         f"placement.hostCells {placement.host_cells}: no CPU is left for the emulator's threads; "
         "name some of these cells in the NumaHost's spec.reservedCpus or spec.sharedCpus"
     )
+
+
+def _emulator_choice(
+    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], chosen: CpuSet
+) -> CpuSet:
+    offered = (pools.shared | pools.housekeeping) & cpus_of(placement.host_cells, cells)
+    free = offered - placement.dedicated_cpus
+    if chosen.isdisjoint(free):
+        raise CannotRender(
+            f"spec.domain.cpu.pinning.emulator is {chosen}, but shared and housekeeping CPUs of "
+            f"host cells {placement.host_cells} are {str(free) or 'none'}"
+        )
+    return chosen & free
 
 
 def _refuse_missing_cpus(placement: Placement, cells: Mapping[int, CpuSet]) -> None:

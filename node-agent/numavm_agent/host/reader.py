@@ -84,8 +84,8 @@ class LinuxHostReader:
         return booted + ticks / _CLOCK_TICKS
 
     def threads(self, pid: int) -> tuple[ThreadState, ...]:
-        """Return name and affinity of each thread of a process; one that ends meanwhile is left out."""
-        return tuple(parse_task_status(text) for text in self._task_texts(pid))
+        """Return name, affinity and scheduling of each thread of a process; one that ends meanwhile is left out."""
+        return tuple(parse_task_status(status, stat) for status, stat in self._task_texts(pid))
 
     def mappings(self, pid: int) -> tuple[MemoryMapping, ...]:
         """Return a process's numa_maps; walks its page tables, seconds on a terabyte."""
@@ -136,14 +136,15 @@ class LinuxHostReader:
             return False
         return any(flag == b"-uuid" and value == uuid.encode() for flag, value in pairwise(words))
 
-    def _task_texts(self, pid: int) -> Iterator[str]:
+    def _task_texts(self, pid: int) -> Iterator[tuple[str, str]]:
         try:
             tasks = list((self._proc / str(pid) / "task").iterdir())
         except OSError as error:
             raise ProcessLookupError(f"process {pid} has ended") from error
         for task in tasks:
             try:
-                yield (task / "status").read_text(encoding="utf-8", errors="replace")
+                status = (task / "status").read_text(encoding="utf-8", errors="replace")
+                yield status, (task / "stat").read_text(encoding="utf-8", errors="replace")
             except OSError:
                 continue
 

@@ -20,6 +20,7 @@ from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import CpuPlacement, Placement
 from numavm_api.quantity import BASE_PAGE, Bytes, format_bytes
 from numavm_api.request_hash import request_hash
+from numavm_api.resolved import resolved
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +110,15 @@ def _spec_unchanged(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
             f"placement.requestHash is {request.placement.request_hash}, but the spec's is {wanted} now: "
             "the claim was made for another spec",
         )
-    vm = effective(request.spec)
-    for field, claimed, asked in (*_extras(request.placement, vm), *_shape(request.placement, vm)):
+    vm = resolved(effective(request.spec), request.placement)
+    yield from _told_apart(_extras(request.placement, vm))
+    yield from _told_apart(_shape(request.placement, vm))
+
+
+def _told_apart(parts: Iterator[tuple[str, str, str]]) -> Iterator[Refused]:
+    for part, claimed, asked in parts:
         if claimed != asked:
-            yield Refused(Why.SPEC_CHANGED, f"{field} is {claimed}, but the spec says {asked}")
+            yield Refused(Why.SPEC_CHANGED, f"{part} is {claimed}, but the spec says {asked}")
 
 
 def _extras(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, str]]:
@@ -128,6 +134,10 @@ def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, st
     """Yield (field, what the claim says, what the spec says) for all that must be the same in both."""
     kind = CpuPlacement.DEDICATED if vm.dedicated else CpuPlacement.SHARED
     yield "placement.cpuPlacement", str(placement.cpu_placement), str(kind)
+    if vm.derived_cells is not None:
+        every = CpuSet(frozenset(range(vm.vcpus)))
+        vcpus = CpuSet.union_of(cell.vcpus for cell in placement.cells)
+        yield "placement.cells[*].vcpus", str(vcpus), str(every)
     claimed = {cell.id: cell for cell in placement.cells}
     yield "placement.cells[].id", str(sorted(claimed)), str([cell.id for cell in vm.cells])
     for cell in vm.cells:
@@ -173,7 +183,7 @@ def _devices(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
 
 
 def _vcpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
-    vcpus = request.spec.domain.cpu.vcpus
+    vcpus = request.spec.domain.cpu.max_vcpus
     if vcpus > host.max_vcpus:
         yield Refused(
             Why.UNSUPPORTED,

@@ -76,17 +76,14 @@ def _not_permitted(where: str, found: PciDevice, permitted: Permitted) -> Refusa
     if not permitted.permits_device(
         address=found.address, vendor=found.vendor, device=found.device
     ):
+        names = f"names neither that address nor {kind}: add one of them"
         yield (
             Why.NOT_PERMITTED,
-            f"{where}, but the NumaHost's spec.permitted.pciDevices names neither that address nor {kind}: "
-            "add one of them",
+            f"{where}, but the NumaHost's spec.permitted.pciDevices {names}",
         )
     if found.iommu_group is None:
-        yield (
-            Why.UNSUPPORTED,
-            f"{where}, but it is in no IOMMU group: VFIO needs an IOMMU, on in the firmware and for the kernel "
-            "(intel_iommu=on)",
-        )
+        need = "VFIO needs an IOMMU, on in the firmware and for the kernel (intel_iommu=on)"
+        yield Why.UNSUPPORTED, f"{where}, but it is in no IOMMU group: {need}"
 
 
 def _taken(where: str, found: PciDevice, here: DevicesHere) -> Refusals:
@@ -98,11 +95,8 @@ def _taken(where: str, found: PciDevice, here: DevicesHere) -> Refusals:
     for claim in here.held:
         taken = sorted(group & {one.address for one in claim.placement.devices})
         if taken:
-            yield (
-                Why.DEVICE_TAKEN,
-                f"{where}, but {', '.join(taken)} is held by {claim.namespace}/{claim.name} "
-                f"(claim {claim.placement.id})",
-            )
+            holder = f"{claim.namespace}/{claim.name} (claim {claim.placement.id})"
+            yield Why.DEVICE_TAKEN, f"{where}, but {', '.join(taken)} is held by {holder}"
     taken = sorted(group & here.foreign)
     if taken:
         yield (

@@ -19,6 +19,7 @@ from numavm_agent.verify.judge import Problem, thread_problems
 from numavm_api.conditions import Reason
 from numavm_api.effective import effective
 from numavm_api.quantity import MEBIBYTE, Bytes
+from numavm_api.resolved import resolved
 from numavm_api.vm_status import NumaStatus
 
 READ_AGAIN_SECONDS: Final = 60.0
@@ -44,7 +45,7 @@ class Keeper:
             name=domain.seen.name,
             run_id=domain.seen.run_id,
             placement=domain.record.placement,
-            vm=effective(domain.record.spec),
+            vm=resolved(effective(domain.record.spec), domain.record.placement),
             pins=pins,
             known=known,
         )
@@ -56,12 +57,11 @@ class Keeper:
         """Check threads, cheaply, and whether pages moved; have restored what somebody changed."""
         settled = memory.settled
         pins = self._pins(domain, host)
-        if settled is None or pins is None or domain.pid is None:
+        if settled is None or pins is None or domain.pid is None or domain.record.spec is None:
             return
         try:
-            io_threads = effective(domain.record.spec).io_threads.ids if domain.record.spec else ()
             threads = self._tools.reader.threads(domain.pid)
-            problems = thread_problems(pins, threads, io_threads)
+            problems = thread_problems(pins, threads, effective(domain.record.spec))
             own_memory = self._tools.reader.own_memory(domain.pid)
         except ProcessLookupError:
             return  # it has just ended: the next turn sees that
@@ -122,7 +122,10 @@ class Keeper:
 
     def _pins(self, domain: ManagedDomain, host: HostNow) -> Pins | None:
         try:
-            return settled_pins(domain.record.placement, host.pools, host.cpus, host.held_cpus)
+            spec = domain.record.spec
+            vm = effective(spec) if spec is not None else None
+            placement = domain.record.placement
+            return settled_pins(placement, host.pools, host.cpus, host.held_cpus, vm)
         except CannotRender as error:
             self._tools.log.warning("no_pins", domain=domain.seen.name, error=str(error))
             return None

@@ -13,7 +13,6 @@ from numavm_agent.reconcile.conditions import Finding, dated
 from numavm_agent.verify.judge import Verdict
 from numavm_agent.verify.memory_figures import MemoryFigures
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
-from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
 from numavm_api.lifecycle import Wanted
 from numavm_api.numavm import NumaVMSpec
@@ -226,8 +225,8 @@ def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
         dies=cpu.dies,
         cores=cpu.cores,
         threads=cpu.threads,
-        vcpus=cpu.vcpus,
-        online_vcpus=CpuSet(frozenset(range(cpu.vcpus))),
+        vcpus=len(cpu.boot_vcpus),
+        online_vcpus=cpu.boot_vcpus,
     )
 
 

@@ -31,15 +31,18 @@ from numavm_agent.reconcile.keeping import Keeper
 from numavm_agent.reconcile.memory import VmMemory
 from numavm_agent.reconcile.memory_figures import FigureReader
 from numavm_agent.reconcile.operations import StopCause, is_stop
+from numavm_agent.reconcile.powers import power_problems
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.vm_report import Running, VmView, is_there
 from numavm_agent.reconcile.workers import Done, JobKind, UnexpectedError
+from numavm_agent.topology.readings import cell_distances, cell_figures
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.errors import NumaVMError
 from numavm_api.killpoints import KillPoint
 from numavm_api.lifecycle import wants_to_run
 from numavm_api.numahost import HeldClaim
 from numavm_api.placement import Placement
+from numavm_api.resolved import resolved
 from numavm_api.vm_status import DomainState, DomainStatus, ShutoffReason
 
 QUIET_SECONDS: Final = 5.0
@@ -290,6 +293,8 @@ class VmReconciler:
             cells=host.cpus,
             pools=pools,
             held=admitted_host.held_cpus,
+            distances=cell_distances(host.cells),
+            figures=cell_figures(host.cells),
             emulator=emulator.emulator,
             log_directory=self._tools.guest_log_directory,
         )
@@ -300,8 +305,8 @@ class VmReconciler:
             name=domain.name,
             run_id=0,
             placement=claim,
-            vm=wanted.effective,
-            pins=settled_pins(claim, pools, host.cpus, admitted_host.held_cpus),
+            vm=resolved(wanted.effective, claim),
+            pins=settled_pins(claim, pools, host.cpus, admitted_host.held_cpus, wanted.effective),
         )
         memory.status = transitions.starting(memory.status, self._tools.node, vm, claim)
         memory.starting, memory.settled, memory.ended = claim, None, None
@@ -376,7 +381,7 @@ class VmReconciler:
             problem = problem or self._tools.reader.check_file(use.path)
             if problem is not None:
                 problems.append(f"{use.field}: {problem}")
-        return problems
+        return [*problems, *power_problems(vm.spec, host.spec.permitted)]
 
 
 def claim_phase(claim: Placement | None, status: DomainStatus | None) -> ClaimPhase:

@@ -105,6 +105,7 @@ def _report_cell(
         ),
         hugepages=[_report_pool(reading.id, pool, own) for pool in reading.page_pools],
         distances=list(reading.distances),
+        figures=reading.figures,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from numavm_agent.topology.hmat import read_figures
 from numavm_agent.topology.parse import (
     DATA_CACHES,
     memory_reading,
@@ -65,6 +66,7 @@ def _read_cell(files: KernelFiles, cell: int, online_cells: list[int]) -> CellRe
         memory=memory_reading(files.text(meminfo), source=f"/{meminfo}"),
         page_pools=tuple(_page_pools(files, f"{directory}/hugepages")),
         distances=parse_distances(files.text(distance), online_cells, source=f"/{distance}"),
+        figures=read_figures(files, directory),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.errors import HostFaultError
-from numavm_api.numahost import CellDistance, HostCell, HostCpu, PciDevice
+from numavm_api.numahost import CellDistance, HostCell, HostCpu, MemoryFigures, PciDevice
 from numavm_api.quantity import Bytes
 
 
@@ -46,6 +46,8 @@ class CellReading:
     """By page size."""
     distances: tuple[CellDistance, ...]
     """To every cell, itself included."""
+    figures: MemoryFigures | None = None
+    """What HMAT says of its memory; None: the host has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,16 @@ class HostTopology:
     def cell_cpus(self) -> dict[int, CpuSet]:
         """Return the online CPUs of each host cell."""
         return {cell.id: CpuSet(frozenset(cpu.id for cpu in cell.cpus)) for cell in self.cells}
+
+
+def cell_distances(cells: Iterable[HostCell]) -> dict[int, dict[int, int]]:
+    """Return host cell -> other host cell -> distance, of a NumaHost's report."""
+    return {cell.id: {one.cell: one.value for one in cell.distances} for cell in cells}
+
+
+def cell_figures(cells: Iterable[HostCell]) -> dict[int, MemoryFigures]:
+    """Return what the host's HMAT says of each cell's memory, of a NumaHost's report; cells without are left out."""
+    return {cell.id: cell.figures for cell in cells if cell.figures is not None}
 
 
 def cell_cpus(cells: Iterable[HostCell]) -> dict[int, CpuSet]:

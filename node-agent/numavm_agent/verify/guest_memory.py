@@ -8,6 +8,7 @@ the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -20,6 +21,10 @@ from numavm_api.quantity import Bytes
 
 _MEMFD_NAME: Final = "/memfd:memory-backend-memfd"
 """QEMU's name for the memory of a memory-backend-memfd (backends/hostmem-memfd.c)."""
+_FILE_NAME: Final = re.compile(
+    r"/.*/(qemu_back_mem\._objects_)?(ram-node\d+|memua-mem-[-a-z0-9]+)(\.\w+)?( \(deleted\))?"
+)
+"""Memory of a memory-backend-file: libvirt's name below memory_backing_dir, QEMU's on hugetlbfs (softmmu/physmem.c)."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -111,7 +116,7 @@ def _blocks(mappings: Iterable[MemoryMapping], sizes: set[Bytes]) -> list[Block]
     )
     files: dict[int, list[MemoryMapping]] = {}
     for mapping in readable:
-        if mapping.name.startswith(_MEMFD_NAME):
+        if mapping.name.startswith(_MEMFD_NAME) or _FILE_NAME.fullmatch(mapping.name):
             files.setdefault(mapping.inode, []).append(mapping)
     blocks = [Block(tuple(parts)) for parts in files.values()]
     blocks += _anonymous_blocks([one for one in readable if not one.name], sizes)

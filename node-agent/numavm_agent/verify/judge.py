@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from numavm_agent.domain.pins import Pins
 from numavm_agent.verify.guest_memory import Block, blocks_of
 from numavm_agent.verify.modules import module_problems, promised_modules
-from numavm_agent.verify.parsers import MemoryMapping, ThreadState
+from numavm_agent.verify.parsers import NOTHING, OTHER, MemoryMapping, ThreadState
+from numavm_api.backing import Allocation
 from numavm_api.conditions import Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM
-from numavm_api.memory import Allocation
 from numavm_api.placement import PlacedCell, Placement
-from numavm_api.quantity import Bytes, format_bytes
+from numavm_api.quantity import BASE_PAGE, Bytes, format_bytes
 from numavm_api.vm_status import CellStatus, NumaStatus, Resident
 
 
@@ -81,17 +81,17 @@ def verify(
             cell,
             pins,
             threads,
-            blocks.get(cell.id),
-            [
-                plugged[name]
-                for name, one in modules.items()
-                if one.id == cell.id and name in plugged
-            ],
+            CellMemory(
+                blocks.get(cell.id),
+                [block for name, block in plugged.items() if modules[name].id == cell.id],
+            ),
+            vm.boot_vcpus,
         )
         for cell in placement.cells
     ]
     problems = (
-        *thread_problems(pins, threads, vm.io_threads.ids),
+        *thread_problems(pins, threads, vm),
+        *_locking(vm, threads),
         *_page_problems(placement, vm, blocks),
         *(Problem(reason, text) for reason, text in module_problems(vm, modules, plugged)),
         *_spanning(placement, vm),
@@ -100,21 +100,19 @@ def verify(
 
 
 def thread_problems(
-    pins: Pins, threads: Sequence[ThreadState], io_threads: Sequence[int] = ()
+    pins: Pins, threads: Sequence[ThreadState], vm: EffectiveVM
 ) -> tuple[Problem, ...]:
     """Return every thread that may run elsewhere than promised, and every vCPU without a thread.
 
-    A vCPU's thread may run exactly where promised; an I/O thread or an emulator's there or on a part of it.
-
-    Args:
-        pins: What is promised.
-        threads: What is there.
-        io_threads: Ids of the VM's I/O threads, in order.
+    A vCPU's thread may run exactly where promised; an I/O thread or an emulator's there or on a
+    part of it. A vCPU that is off has no thread.
     """
     found = _vcpu_threads(threads)
+    io_threads = vm.io_threads.ids
     wrong = [
-        *_wrong_vcpus(pins.vcpus, found),
+        *_wrong_vcpus(pins.vcpus, found, vm.boot_vcpus),
         *_wrong_io_threads(pins, threads, io_threads),
+        *_wrong_scheduling(vm, found),
         *(
             f"thread {thread.tid} ({thread.name}) may run on {thread.allowed or 'nothing'}, "
             f"promised {pins.emulator}"
@@ -131,12 +129,14 @@ def _vcpu_threads(threads: Sequence[ThreadState]) -> dict[int, ThreadState]:
     return {thread.vcpu: thread for thread in threads if thread.vcpu is not None}
 
 
-def _wrong_vcpus(promised: Mapping[int, CpuSet], found: Mapping[int, ThreadState]) -> Iterator[str]:
+def _wrong_vcpus(
+    promised: Mapping[int, CpuSet], found: Mapping[int, ThreadState], online: CpuSet
+) -> Iterator[str]:
     for vcpu, cpus in promised.items():
         thread = found.get(vcpu)
-        if thread is None:
+        if thread is None and vcpu in online:
             yield f"vCPU {vcpu} has no thread"
-        elif thread.allowed != cpus:
+        elif thread is not None and thread.allowed != cpus:
             yield f"vCPU {vcpu} may run on CPUs {thread.allowed}, promised {cpus}"
     for vcpu in sorted(set(found) - set(promised)):
         yield f"vCPU {vcpu} has a thread, but no CPU was promised to it"
@@ -152,6 +152,25 @@ def _wrong_io_threads(
             yield f"I/O thread {number} has no thread"
         elif not thread.allowed <= promised:
             yield f"I/O thread {number} may run on CPUs {thread.allowed}, promised {promised}"
+
+
+def _wrong_scheduling(vm: EffectiveVM, found: Mapping[int, ThreadState]) -> Iterator[str]:
+    for vcpu, thread in sorted(found.items()):
+        realtime = vm.realtime is not None and vcpu in vm.realtime.vcpus
+        promised = f"SCHED_FIFO {vm.realtime.priority}" if vm.realtime and realtime else OTHER
+        if thread.scheduling != promised and (realtime or "FIFO" in thread.scheduling):
+            yield f"vCPU {vcpu} runs under {thread.scheduling}, promised {promised}"
+
+
+def _locking(vm: EffectiveVM, threads: Sequence[ThreadState]) -> Iterator[Problem]:
+    """Huge pages are never swapped out, and the kernel does not count them as locked."""
+    locked = max((thread.locked for thread in threads), default=NOTHING)
+    wanted = Bytes(sum(cell.memory for cell in vm.cells if cell.page_size == BASE_PAGE))
+    if vm.backing.locked and locked < wanted:
+        yield Problem(
+            Reason.PAGES_MISPLACED,
+            f"{format_bytes(locked)} of the process are locked, promised {format_bytes(wanted)}",
+        )
 
 
 def _page_problems(
@@ -211,17 +230,28 @@ def _spanning(placement: Placement, vm: EffectiveVM) -> Iterator[Problem]:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class CellMemory:
+    """What was found of a cell's memory."""
+
+    block: Block | None
+    """Its boot memory."""
+    plugged: Sequence[Block]
+    """Its modules."""
+
+
 def _cell_status(
     cell: PlacedCell,
     pins: Pins,
     threads: Sequence[ThreadState],
-    block: Block | None,
-    plugged: Sequence[Block],
+    memory: CellMemory,
+    online: CpuSet,
 ) -> CellStatus:
     """What is resident counts the cell's modules too: they lie where the cell does, or it is not aligned."""
     found = _vcpu_threads(threads)
     allowed = [found[vcpu].allowed for vcpu in cell.vcpus if vcpu in found]
-    there = [*([block] if block else []), *plugged]
+    block = memory.block
+    there = [*([block] if block else []), *memory.plugged]
     resident: dict[int, Bytes] = {}
     for one in there:
         for host, size in one.resident().items():
@@ -233,7 +263,8 @@ def _cell_status(
         pcpus=CpuSet.union_of(allowed),
         resident=[Resident(host_cell=host, bytes=resident[host]) for host in sorted(resident)],
         pinned=all(
-            vcpu in found and found[vcpu].allowed == pins.vcpus[vcpu] for vcpu in cell.vcpus
+            found[vcpu].allowed == pins.vcpus.get(vcpu) if vcpu in found else vcpu not in online
+            for vcpu in cell.vcpus
         ),
         aligned=block is not None
         and all(one.is_bound_as(cell) for one in there)

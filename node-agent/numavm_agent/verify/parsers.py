@@ -29,6 +29,11 @@ _RANGE: Final = re.compile(
 )
 
 
+OTHER: Final = "SCHED_OTHER"
+NOTHING: Final = Bytes(0)
+_SCHEDULERS: Final = {0: OTHER, 1: "SCHED_FIFO", 2: "SCHED_RR", 3: "SCHED_BATCH", 5: "SCHED_IDLE"}
+
+
 class UnreadableProcFile(ValueError):  # noqa: N818 - reads as a sentence after `raises`
     """A file of the kernel has another form than the kernel documents."""
 
@@ -52,6 +57,10 @@ class ThreadState:
     tid: int
     name: str
     allowed: CpuSet
+    scheduling: str = OTHER
+    """`SCHED_FIFO 1` for a realtime thread with its priority, else the policy's name."""
+    locked: Bytes = NOTHING
+    """Memory of its process that cannot be swapped out."""
 
     @property
     def vcpu(self) -> int | None:
@@ -91,8 +100,8 @@ class MemoryMapping:
         return self.start + self.size
 
 
-def parse_task_status(status: str) -> ThreadState:
-    """Return what `/proc/PID/task/TID/status` says of a thread.
+def parse_task_status(status: str, stat: str | None = None) -> ThreadState:
+    """Return what `/proc/PID/task/TID/status` says of a thread, and `stat` beside it of its scheduling.
 
     Raises:
         UnreadableProcFile: its number, name or CPUs are missing.
@@ -103,9 +112,22 @@ def parse_task_status(status: str) -> ThreadState:
             tid=int(fields["Pid"]),
             name=fields["Name"].strip(),
             allowed=CpuSet.parse(fields["Cpus_allowed_list"]),
+            scheduling=OTHER if stat is None else _scheduling(stat),
+            locked=Bytes(int(fields.get("VmLck", "0 kB").split()[0]) * KIBIBYTE),
         )
     except KeyError as error:
         raise UnreadableProcFile(f"status of a thread: no line {error}") from error
+
+
+def _scheduling(stat: str) -> str:
+    """Return policy and realtime priority: fields 41 and 40 of proc(5)'s stat; names are those of sched(7)."""
+    after_name = stat.rpartition(")")[2].split()
+    try:
+        priority, policy = int(after_name[37]), int(after_name[38])
+    except (IndexError, ValueError) as error:
+        raise UnreadableProcFile(f"stat of a thread: cannot read {stat!r}") from error
+    name = _SCHEDULERS.get(policy, f"policy {policy}")
+    return f"{name} {priority}" if priority else name
 
 
 def parse_mappings(numa_maps: str, maps: str) -> tuple[MemoryMapping, ...]:

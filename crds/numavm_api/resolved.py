@@ -1,0 +1,39 @@
+"""A VM as a placement made it: the cells it derived, the page sizes it fell back to.
+
+What a spec leaves to the placement is read from there, by the agent that runs it and by all that check it. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from numavm_api.effective import EffectiveCell, EffectiveVM
+from numavm_api.placement import PlacedCell, Placement
+
+
+def resolved(vm: EffectiveVM, placement: Placement) -> EffectiveVM:
+    """Return `vm` with the cells and page sizes that `placement` chose where the spec left them to it."""
+    placed = sorted(placement.cells, key=lambda cell: cell.id)
+    if vm.derived_cells is not None:
+        return replace(vm, cells=tuple(_derived(vm.cells[0], cell) for cell in placed))
+    sizes = {cell.id: cell.page_size for cell in placed}
+    return replace(
+        vm,
+        cells=tuple(
+            replace(cell, page_size=sizes[cell.id])
+            if sizes.get(cell.id) in cell.fallback_page_sizes
+            else cell
+            for cell in vm.cells
+        ),
+    )
+
+
+def _derived(whole: EffectiveCell, placed: PlacedCell) -> EffectiveCell:
+    return replace(
+        whole,
+        id=placed.id,
+        vcpus=placed.vcpus,
+        memory=placed.memory,
+        page_size=placed.page_size,
+        mode=placed.mode,
+    )
