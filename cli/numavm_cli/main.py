@@ -14,8 +14,12 @@ import typer
 
 from numavm_cli.cluster import cluster_app
 from numavm_cli.demo import demo_app
+from numavm_cli.doctor import doctor
 from numavm_cli.lab import lab_app
+from numavm_cli.power import restart, start, stop
 from numavm_cli.render import capture, render
+from numavm_cli.topology import topology
+from numavm_cli.vms import describe, freeze, xml
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +31,14 @@ app = typer.Typer(
 app.add_typer(demo_app, name="demo")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(lab_app, name="lab")
+app.command()(topology)
+app.command()(describe)
+app.command()(xml)
+app.command()(freeze)
+app.command()(doctor)
+app.command()(start)
+app.command()(stop)
+app.command()(restart)
 app.command()(render)
 app.command()(capture)
 

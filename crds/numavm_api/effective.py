@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from numavm_api.backing import Allocation, BackingSource, MemoryAccess, Switch
 from numavm_api.cpu import (
@@ -32,10 +31,8 @@ from numavm_api.effective_modules import (
 )
 from numavm_api.hmat import MemorySideCache
 from numavm_api.host_devices import HostDevice, NumaAffinity
-from numavm_api.numavm import CellSharing, NumaVMSpec
-from numavm_api.quantity import BASE_PAGE, Bytes
-
-NO_MEMORY: Final = Bytes(0)
+from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
+from numavm_api.quantity import BASE_PAGE, NO_BYTES, Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +47,15 @@ class EffectiveCell:
     mode: BindingMode
     host_cells: CpuSet | None
     """The nodeset the user bound it to; None: the scheduler chooses."""
+    among: CpuSet | None = None
+    """Host cells one of which the scheduler chooses, for a cell that is derived within a nodeset; None: any."""
     fallback_page_sizes: tuple[Bytes, ...] = ()
-    """Page sizes to take, in this order, where a host has no room in pages of `page_size`."""
+    """Page sizes that will do where `page_size` is not to be had, in the order of preference."""
     access: MemoryAccess = MemoryAccess.PRIVATE
     discard: bool = False
     caches: tuple[MemorySideCache, ...] = ()
     """Memory-side caches, by level."""
-    plugged: Bytes = NO_MEMORY
+    plugged: Bytes = NO_BYTES
     """Memory of modules plugged into the cell, beside its boot memory; in pages of the cell's size."""
 
 
@@ -147,6 +146,7 @@ class EffectiveVM:
     distances_from_host: bool = False
     """Whether the distances are those of the placement's host cells, as for derived cells always."""
     realtime: EffectiveRealtime | None = None
+    last_level_cache: LastLevelCache = LastLevelCache.PREFER
 
     @property
     def boot_vcpus(self) -> CpuSet:
@@ -201,6 +201,8 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         isolate_emulator_thread=cpu.isolate_emulator_thread,
         cell_sharing=spec.placement.cell_sharing,
         backing=_backing(spec, cells),
+        reserve_maximum=spec.placement.reserve_maximum,
+        last_level_cache=spec.placement.last_level_cache,
         online_vcpus=cpu.boot_vcpus if len(cpu.boot_vcpus) < cpu.max_vcpus else None,
         vcpu_candidates=_vcpu_candidates(cpu),
         emulator_candidates=cpu.pinning.emulator if cpu.pinning else None,

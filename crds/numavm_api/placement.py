@@ -40,9 +40,11 @@ class PlacedCell(StatusModel):
     vcpus: CpuSet
     """The guest's vCPU numbers in this cell."""
     pcpus: list[CpuSet] = Field(default=[], max_length=MAX_VCPUS)
-    """With dedicated CPUs: the pCPU of each vCPU, in the order of `vcpus`. Empty for shared ones."""
+    """With dedicated CPUs: the pCPU of each vCPU, in the order of `vcpus`. Empty for shared ones; an entry is empty where the vCPU is off and no CPU is held for it."""
     plugged: Quantity | None = None
     """Memory beside the boot memory that is held too: modules, and with reserveMaximum what may still be added. Left out: none."""
+    held_vcpus: CpuSet | None = None
+    """vCPUs that the claim has room for. Left out: all of them."""
 
 
 class PlacedDevice(StatusModel):

@@ -17,6 +17,7 @@ from numavm_api.rules_memory import memory_rules
 from numavm_api.rules_modules import module_rules
 from numavm_api.rules_numa import numa_rules
 from numavm_api.rules_pci import pci_rules
+from numavm_api.rules_scheduling import scheduling_rules
 from numavm_api.violation import Violation
 
 __all__ = ["Violation", "validate"]
@@ -25,6 +26,7 @@ __all__ = ["Violation", "validate"]
 def validate(spec: NumaVMSpec) -> list[Violation]:
     """Return everything that is wrong with `spec`, in the order of its fields; of a good spec, nothing."""
     rules = (
+        *scheduling_rules(),
         *cpu_rules(),
         *cell_rules(),
         *numa_rules(),

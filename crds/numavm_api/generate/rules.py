@@ -223,6 +223,34 @@ MODEL_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
             ".kernelBoot",
         ),
     ),
+    "NodeSelectorRequirement": (
+        Rule(
+            "self.operator in ['In', 'NotIn'] ? size(self.values) > 0 : self.operator in ['Gt', 'Lt']"
+            " ? size(self.values) == 1 && self.values[0].matches('^-?[0-9]{1,18}$') : size(self.values) == 0",
+            "'In and NotIn need values, Gt and Lt one whole number, Exists and DoesNotExist none; the operator is '"
+            " + self.operator",
+            ".values",
+        ),
+    ),
+    "Toleration": (
+        Rule(
+            "has(self.key) || self.operator == 'Exists'",
+            "self.operator + ', but every key is named by Exists: set a key'",
+            ".operator",
+        ),
+        Rule(
+            "!has(self.value) || self.operator == 'Equal'",
+            "self.value + ', but operator Exists takes none: leave value out'",
+            ".value",
+        ),
+    ),
+    "NumaVMSpec": (
+        Rule(
+            "self.placement.lastLevelCache == 'Prefer' || self.domain.cpu.dedicatedCpuPlacement",
+            "'Whole needs dedicated CPUs: set spec.domain.cpu.dedicatedCpuPlacement to true or leave lastLevelCache out'",
+            ".placement.lastLevelCache",
+        ),
+    ),
     "KernelBoot": (_path_rule("kernel"), _path_rule("initrd", optional=True)),
     "HostDisk": (_path_rule("path"),),
     "Permitted": (

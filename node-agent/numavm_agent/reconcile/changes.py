@@ -13,7 +13,9 @@ from numavm_api.hmat import Bandwidth, Interconnects, Latency
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, format_bytes
 
-APPLIED_LIVE: Final = frozenset({"runStrategy", "terminationGracePeriodSeconds", "restartToken"})
+APPLIED_LIVE: Final = frozenset(
+    {"runStrategy", "terminationGracePeriodSeconds", "restartToken", "priorityClassName"}
+)
 """Fields of the spec that take effect without a restart."""
 _NOTHING: Final = "nothing"
 _NAMED_BY: Final = ("name", "id")
