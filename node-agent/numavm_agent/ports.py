@@ -122,6 +122,14 @@ class Hypervisor(Protocol):
         """
         ...
 
+    def pin_io_thread(self, uuid: str, io_thread: int, cpus: CpuSet) -> None:
+        """Set the affinity of an I/O thread, now."""
+        ...
+
+    def memory_stats(self, uuid: str) -> Mapping[str, int]:
+        """Return virDomainMemoryStats: amounts in KiB by libvirt's names, `last_update` in seconds since the epoch."""
+        ...
+
     def take_ends(self) -> tuple[DomainEnd, ...]:
         """Return the ends that events told of since the last call, oldest first."""
         ...

@@ -134,7 +134,7 @@ def test_two_cells_change_places_and_come_back_with_their_data(
     after = kernel_view(host_a, vm["metadata"]["uid"])
     assert (qemu and qemu.pid) == (after and after.pid)
     pauses = parse_pauses(console(host_a, vm))
-    print(f"the guest's longest pause: {pauses[-1].longest_milliseconds} ms")
+    print(f"the guest's longest pause: {pauses[-1].longest_milliseconds} ms")  # noqa: T201 - a figure to read
 
 
 @pytest.fixture

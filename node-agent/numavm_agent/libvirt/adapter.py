@@ -132,6 +132,16 @@ class LibvirtHypervisor:
         with self._domain(uuid, "ask QEMU where memory is of") as domain:
             return cell_addresses(partial(_ask_monitor, domain), sizes)
 
+    def pin_io_thread(self, uuid: str, io_thread: int, cpus: CpuSet) -> None:
+        """Set the affinity of an I/O thread, now."""
+        with self._domain(uuid, f"pin I/O thread {io_thread} to {cpus} of") as domain:
+            domain.pinIOThread(io_thread, _cpu_map(domain, cpus), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def memory_stats(self, uuid: str) -> dict[str, int]:
+        """Return virDomainMemoryStats: amounts in KiB by libvirt's names, `last_update` in seconds since the epoch."""
+        with self._domain(uuid, "read the memory figures of") as domain:
+            return {str(name): int(value) for name, value in domain.memoryStats().items()}
+
     def take_ends(self) -> tuple[DomainEnd, ...]:
         """Return the ends that events told of since the last call, oldest first."""
         with self._ends_lock:

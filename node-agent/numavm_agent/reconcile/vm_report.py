@@ -11,6 +11,7 @@ from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
 from numavm_agent.reconcile.changes import pending_changes
 from numavm_agent.reconcile.conditions import Finding, dated
 from numavm_agent.verify.judge import Verdict
+from numavm_agent.verify.memory_figures import MemoryFigures
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
 from numavm_api.effective import effective
 from numavm_api.lifecycle import Wanted
@@ -56,6 +57,8 @@ class Running:
     """What libvirt says the guest has."""
     verdict: Verdict | None
     """What the kernel said last; None: not yet read."""
+    figures: MemoryFigures | None = None
+    """Modules and balloon; None: it has neither, or they are not yet read."""
     operation: OperationStatus | None = None
     """The change that is under way."""
     why_fixed: str | None = None
@@ -235,10 +238,13 @@ def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
 
 
 def _memory(there: Running, built_from: NumaVMSpec, wanted: NumaVMSpec) -> MemoryStatus:
+    figures = there.figures
     return MemoryStatus(
-        guest_at_boot=effective(built_from).memory,
-        guest_requested=effective(wanted).memory,
-        guest_current=there.memory,
+        guest_at_boot=effective(built_from).memory_with_modules,
+        guest_requested=effective(wanted).memory_with_modules,
+        guest_current=figures.current if figures else there.memory,
+        balloon=figures.balloon if figures else None,
+        devices=list(figures.modules) if figures else [],
     )
 
 

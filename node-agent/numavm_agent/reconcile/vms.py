@@ -30,6 +30,7 @@ from numavm_agent.reconcile.inventory import InventoryReader, ManagedDomain
 from numavm_agent.reconcile.jobs import JobOutcome, Moved, Settled, Settling
 from numavm_agent.reconcile.keeping import Keeper
 from numavm_agent.reconcile.memory import VmMemory
+from numavm_agent.reconcile.memory_figures import FigureReader
 from numavm_agent.reconcile.operations import StopCause, is_stop
 from numavm_agent.reconcile.powers import power_problems
 from numavm_agent.reconcile.rehome import status_of
@@ -64,6 +65,7 @@ class VmReconciler:
         self._tools = tools
         self._inventory = inventory
         self._keeper = keeper
+        self._figures = FigureReader(tools.hypervisor, tools.clock)
         self._rehomer = Rehomer(tools)
         self.memory: dict[str, VmMemory] = {}
         self._names: dict[str, tuple[str, str]] = {}
@@ -79,6 +81,7 @@ class VmReconciler:
         """Let go of a VM that is no longer here."""
         self.memory.pop(uid, None)
         self._names.pop(uid, None)
+        self._figures.forget(uid)
 
     def note_ends(self, ends: tuple[DomainEnd, ...]) -> None:
         """Remember libvirt's word on why domains ended, until the loop comes upon it."""
@@ -168,6 +171,7 @@ class VmReconciler:
                 domain.record.spec,
                 domain.memory,
                 verdict,
+                figures=self._figures.of(domain),
                 operation=status_of(domain.record, memory.percent),
                 why_fixed=self._rehomer.why_fixed(domain),
             )
