@@ -9,7 +9,8 @@ import pytest
 from kubernetes import client
 
 from numavm_api.base import GROUP, VERSION
-from numavm_api.numahost import PLURAL
+from numavm_api.numahost import PLURAL as HOSTS
+from numavm_api.numavm import PLURAL as VMS
 from numavm_lab.controlplane.manifests import install_manifests
 from numavm_lab.controlplane.plane import ControlPlane
 from numavm_lab.state import processes_owned_by
@@ -91,6 +92,15 @@ def namespace(new_namespace: Callable[[], str]) -> str:
 
 @pytest.fixture(scope="module")
 def fleet_of_its_own(callers: Callers) -> None:
-    """Remove hosts that other modules left: an operator waits for each until its Lease has run out."""
+    """Remove what other modules left: an operator would wait for the hosts, and place the VMs."""
     api = client.CustomObjectsApi(callers.admin())
-    api.delete_collection_cluster_custom_object(GROUP, VERSION, PLURAL)
+    api.delete_collection_cluster_custom_object(GROUP, VERSION, HOSTS)
+    left = api.list_cluster_custom_object(GROUP, VERSION, VMS)["items"]
+    for vm in left:
+        place = (GROUP, VERSION, vm["metadata"]["namespace"], VMS, vm["metadata"]["name"])
+        api.delete_namespaced_custom_object(*place)
+        if vm["metadata"].get("finalizers"):
+            nobodys = {"metadata": {"finalizers": None}}
+            api.patch_namespaced_custom_object(
+                *place, nobodys, _content_type="application/merge-patch+json"
+            )

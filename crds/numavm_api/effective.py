@@ -7,8 +7,7 @@ always has an effective form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 
 from numavm_api.backing import Allocation, BackingSource, MemoryAccess, Switch
 from numavm_api.cpu import (
@@ -23,9 +22,17 @@ from numavm_api.cpu import (
     ThreadPolicy,
 )
 from numavm_api.cpuset import CpuSet
+from numavm_api.effective_iothreads import EffectiveIoThreads, effective_io_threads
+from numavm_api.effective_modules import (
+    EffectiveModule,
+    effective_modules,
+    effective_slots,
+    plugged_into,
+)
 from numavm_api.hmat import MemorySideCache
-from numavm_api.numavm import CellSharing, NumaVMSpec
-from numavm_api.quantity import BASE_PAGE, Bytes
+from numavm_api.host_devices import HostDevice, NumaAffinity
+from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
+from numavm_api.quantity import BASE_PAGE, NO_BYTES, Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +47,16 @@ class EffectiveCell:
     mode: BindingMode
     host_cells: CpuSet | None
     """The nodeset the user bound it to; None: the scheduler chooses."""
+    among: CpuSet | None = None
+    """Host cells one of which the scheduler chooses, for a cell that is derived within a nodeset; None: any."""
     fallback_page_sizes: tuple[Bytes, ...] = ()
-    """Page sizes to take, in this order, where a host has no room in pages of `page_size`."""
+    """Page sizes that will do where `page_size` is not to be had, in the order of preference."""
     access: MemoryAccess = MemoryAccess.PRIVATE
     discard: bool = False
     caches: tuple[MemorySideCache, ...] = ()
     """Memory-side caches, by level."""
-
-
-class NumaAffinity(StrEnum):
-    """How near a host device has to be to the guest cell it belongs to."""
-
-    REQUIRED = "Required"
-    PREFERRED = "Preferred"
-    SAME_SOCKET = "SameSocket"
-    NONE = "None"
+    plugged: Bytes = NO_BYTES
+    """Memory of modules plugged into the cell, beside its boot memory; in pages of the cell's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,17 @@ class EffectiveVM:
     reserve_maximum: bool = False
     """Whether the hot-add ceiling is booked: vCPUs that are not online, and `max_memory`."""
     max_memory: Bytes | None = None
+    slots: int = 0
+    """How many modules the guest can have."""
+    modules: tuple[EffectiveModule, ...] = ()
+    """Memory modules, by name."""
+    io_threads: EffectiveIoThreads = field(default_factory=EffectiveIoThreads)
     distances: Mapping[tuple[int, int], int] | None = None
     """(cell, other cell) -> distance for every pair; None: nobody named any, the guest sees 10 and 20."""
     distances_from_host: bool = False
     """Whether the distances are those of the placement's host cells, as for derived cells always."""
     realtime: EffectiveRealtime | None = None
+    last_level_cache: LastLevelCache = LastLevelCache.PREFER
 
     @property
     def boot_vcpus(self) -> CpuSet:
@@ -172,6 +180,10 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
     numa = cpu.numa
     derived = numa.guest_mapping_passthrough if numa else None
     cells = _declared_cells(spec, numa) if numa and numa.cells else (_whole_guest_cell(spec),)
+    modules = _modules(spec, cells)
+    cells = tuple(replace(cell, plugged=plugged_into(modules, cell.id)) for cell in cells)
+    io_threads = effective_io_threads(spec.domain.io_threads, spec.domain.devices.disks)
+    ceiling = spec.domain.memory.max_guest
     return EffectiveVM(
         vcpus=cpu.max_vcpus,
         threads_per_core=cpu.threads,
@@ -182,6 +194,8 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         isolate_emulator_thread=cpu.isolate_emulator_thread,
         cell_sharing=spec.placement.cell_sharing,
         backing=_backing(spec, cells),
+        reserve_maximum=spec.placement.reserve_maximum,
+        last_level_cache=spec.placement.last_level_cache,
         online_vcpus=cpu.boot_vcpus if len(cpu.boot_vcpus) < cpu.max_vcpus else None,
         vcpu_candidates=_vcpu_candidates(cpu),
         emulator_candidates=cpu.pinning.emulator if cpu.pinning else None,
@@ -190,6 +204,31 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         distances_from_host=numa is not None
         and (derived is not None or numa.distances is CellDistances.FROM_HOST),
         realtime=_realtime(cpu),
+        dedicated_io_threads=len(io_threads.threads) if io_threads.dedicated else 0,
+        host_devices=tuple(
+            _host_device(device)
+            for device in sorted(spec.domain.devices.host_devices, key=lambda one: one.name)
+        ),
+        max_memory=ceiling,
+        slots=effective_slots(spec.domain.memory.slots, has_maximum=ceiling is not None),
+        modules=modules,
+        io_threads=io_threads,
+    )
+
+
+def _modules(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> tuple[EffectiveModule, ...]:
+    page_sizes = {cell.id: cell.page_size for cell in cells}
+    return effective_modules(spec.domain.devices.memory, page_sizes, BASE_PAGE)
+
+
+def _host_device(device: HostDevice) -> EffectiveHostDevice:
+    address, selector = device.source.address, device.source.selector
+    return EffectiveHostDevice(
+        name=device.name,
+        addresses=frozenset({address} if address else ()),
+        selector=(selector.vendor, selector.device) if selector else None,
+        cell=device.cell,
+        affinity=device.numa_affinity,
     )
 
 

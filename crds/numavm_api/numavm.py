@@ -10,7 +10,9 @@ from pydantic import Field
 from numavm_api.base import SpecModel, list_map
 from numavm_api.cpu import Cpu
 from numavm_api.devices import Devices, HostPath, Network, Volume
+from numavm_api.iothreads import IoThreads
 from numavm_api.memory import Memory
+from numavm_api.scheduling import Affinity, Toleration
 
 KIND: Final = "NumaVM"
 PLURAL: Final = "numavms"
@@ -40,6 +42,13 @@ class CellSharing(StrEnum):
 
     NEVER = "Never"
     ALLOW = "Allow"
+
+
+class LastLevelCache(StrEnum):
+    """How a VM with dedicated CPUs uses last-level caches."""
+
+    PREFER = "Prefer"
+    WHOLE = "Whole"
 
 
 class Machine(SpecModel):
@@ -101,6 +110,8 @@ class Domain(SpecModel):
     """The guest's memory."""
     devices: Devices = Devices()
     """The guest's devices."""
+    io_threads: IoThreads | None = None
+    """Threads that serve disks beside QEMU's main loop. Left out: none but those of disks with `dedicatedIOThread`."""
 
 
 class PlacementWishes(SpecModel):
@@ -108,6 +119,10 @@ class PlacementWishes(SpecModel):
 
     cell_sharing: CellSharing = CellSharing.NEVER
     """Allow: two guest cells may share a host cell where nothing better fits."""
+    reserve_maximum: bool = False
+    """True: what may be added to the running VM, vCPUs that are off and memory up to the maximum, is held from the start."""
+    last_level_cache: LastLevelCache = LastLevelCache.PREFER
+    """Prefer: the VM's CPUs are on as few last-level caches as they can be. Whole: those caches are its own, CPUs that it does not use stay empty."""
 
 
 class NumaVMSpec(SpecModel):
@@ -121,6 +136,14 @@ class NumaVMSpec(SpecModel):
         Annotated[str, Field(max_length=317)], Annotated[str, Field(max_length=63)]
     ] = Field(default={}, max_length=MAX_NODE_SELECTOR)
     """Labels the Kubernetes node must have."""
+    affinity: Affinity = Affinity()
+    """Which nodes the VM may, and would rather, go to."""
+    tolerations: list[Toleration] = Field(default=[], max_length=16)
+    """Taints of nodes that do not keep the VM away, at most 16."""
+    priority_class_name: (
+        Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)] | None
+    ) = None
+    """A PriorityClass: a waiting VM of higher priority is placed first. Left out: the global default, else 0."""
     placement: PlacementWishes = PlacementWishes()
     """Wishes to the placement."""
     termination_grace_period_seconds: Annotated[int, Field(ge=0, le=86400)] = 60

@@ -40,7 +40,11 @@ class PlacedCell(StatusModel):
     vcpus: CpuSet
     """The guest's vCPU numbers in this cell."""
     pcpus: list[CpuSet] = Field(default=[], max_length=MAX_VCPUS)
-    """With dedicated CPUs: the pCPU of each vCPU, in the order of `vcpus`. Empty for shared ones."""
+    """With dedicated CPUs: the pCPU of each vCPU, in the order of `vcpus`. Empty for shared ones; an entry is empty where the vCPU is off and no CPU is held for it."""
+    plugged: Quantity | None = None
+    """Memory beside the boot memory that is held too: modules, and with reserveMaximum what may still be added. Left out: none."""
+    held_vcpus: CpuSet | None = None
+    """vCPUs that the claim has room for. Left out: all of them."""
 
 
 class PlacedDevice(StatusModel):
@@ -104,14 +108,16 @@ class Placement(StatusModel):
 
 
 def booking_of(cell: PlacedCell) -> dict[int, Bytes]:
-    """Return the bytes a placed cell books on each of its host cells."""
+    """Return the bytes a placed cell books on each of its host cells, plugged memory included."""
     host_cells = list(cell.host_cells)
+    plugged = cell.plugged or Bytes(0)
+    whole = Bytes(cell.memory + plugged)
     match cell.mode:
         case BindingMode.INTERLEAVE:
-            pages = -(-cell.memory // cell.page_size)
+            pages = -(-cell.memory // cell.page_size) - (-plugged // cell.page_size)
             share = Bytes(-(-pages // len(host_cells)) * cell.page_size)
             return dict.fromkeys(host_cells, share)
         case BindingMode.STRICT | BindingMode.RESTRICTIVE:
-            return dict.fromkeys(host_cells, cell.memory)
+            return dict.fromkeys(host_cells, whole)
         case BindingMode.PREFERRED:
-            return {host_cells[0]: cell.memory}
+            return {host_cells[0]: whole}

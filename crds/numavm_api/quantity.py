@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 Bytes = NewType("Bytes", int)
 KiB = NewType("KiB", int)
 
+NO_BYTES: Final = Bytes(0)
 KIBIBYTE: Final = 1024
 MEBIBYTE: Final = 1024**2
 GIBIBYTE: Final = 1024**3

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 
-from numavm_api.effective import EffectiveCell, EffectiveVM, effective
-from numavm_api.numavm import NumaVMSpec
+from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM, effective
+from numavm_api.numavm import LastLevelCache, NumaVMSpec
 from numavm_api.quantity import format_bytes
 from numavm_api.rules_devices import host_paths
 
@@ -31,27 +31,44 @@ def request_hash(spec: NumaVMSpec) -> str:
         "cellSharing": vm.cell_sharing,
         "cellsDeclared": vm.cells_declared,
         "cells": [_cell(cell) for cell in vm.cells],
-        **_where_asked(vm),
-    }
+    } | _wishes(spec, vm)
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _where_asked(vm: EffectiveVM) -> dict[str, object]:
-    """Return the parts that stand in a digest only where the spec asks for them: a digest of before they existed still holds."""
-    parts: dict[str, object] = {
-        "onlineVcpus": None if vm.online_vcpus is None else str(vm.online_vcpus),
+def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
+    """Return what else the placement looks at; what is not asked for has no part in the digest of older versions."""
+    nodes = spec.affinity.node_affinity
+    wishes = {
+        "affinity": nodes.model_dump(mode="json", exclude_defaults=True) if nodes else {},
+        "tolerations": sorted(
+            [one.key or "", one.operator, one.value or "", one.effect or ""]
+            for one in spec.tolerations
+        ),
         "vcpuCandidates": {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()},
         "emulatorCandidates": str(vm.emulator_candidates or ""),
-        "derivedCells": vm.derived_cells and {"count": vm.derived_cells.count},
+        "dedicatedIoThreads": vm.dedicated_io_threads,
+        "hostDevices": [_device(device) for device in vm.host_devices],
+        "derivedCells": [vm.derived_cells.count] if vm.derived_cells else [],
+        "reserveMaximum": vm.reserve_maximum,
+        "maxMemory": vm.max_memory if vm.reserve_maximum else None,
+        "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
+        "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
     }
-    return {name: part for name, part in parts.items() if part}
+    return {name: wish for name, wish in wishes.items() if wish}
+
+
+def _device(device: EffectiveHostDevice) -> list[object]:
+    near = [device.cell, device.affinity]
+    return [device.name, sorted(device.addresses), device.selector, *near]
 
 
 def _cell(cell: EffectiveCell) -> dict[str, object]:
-    fallback = [format_bytes(size) for size in cell.fallback_page_sizes]
-    return {
-        **({"fallback": fallback} if fallback else {}),
+    wishes = {
+        "fallback": [format_bytes(size) for size in cell.fallback_page_sizes],
+        "plugged": int(cell.plugged),
+    }
+    return {name: wish for name, wish in wishes.items() if wish} | {
         "id": cell.id,
         "vcpus": str(cell.vcpus),
         "memory": format_bytes(cell.memory),

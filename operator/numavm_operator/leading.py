@@ -21,7 +21,7 @@ from numavm_operator.errors import NotFoundError, NotLeaderError
 from numavm_operator.kube.client import KubeClient
 from numavm_operator.kube.events import EventRecorder
 from numavm_operator.kube.lists import list_all
-from numavm_operator.kube.paths import NODES, NUMAHOSTS, NUMAVMS, leases
+from numavm_operator.kube.paths import NODES, NUMAHOSTS, NUMAVMS, PRIORITY_CLASSES, leases
 from numavm_operator.kube.vms import KubeReader, KubeVmWriter
 from numavm_operator.metrics import Metrics
 from numavm_operator.objects import VmKey
@@ -85,6 +85,7 @@ class LeaderDuty:
             clock=outside.clock,
             metrics=outside.metrics,
             look_at=self._queue.add,
+            patience=outside.settings.patience,
         )
         self._controller = Controller(
             picture=self.picture,
@@ -184,6 +185,7 @@ class LeaderDuty:
     async def _list(self) -> None:
         """Replace the picture. Hosts go first, so that no VM is looked at without its host."""
         paths = {
+            Kind.PRIORITY_CLASS: PRIORITY_CLASSES,
             Kind.NODE: NODES,
             Kind.LEASE: leases(self._settings.namespace),
             Kind.HOST: NUMAHOSTS,

@@ -11,12 +11,12 @@ only when no source names it any more.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from numavm_api.numahost import HeldClaim
 from numavm_api.placement import Placement
-from numavm_operator.objects import Host, Vm
+from numavm_operator.objects import Host, Node, Vm
 from numavm_operator.placement import Fleet, host_from
 from numavm_operator.reconcile.world import HostClaim
 
@@ -65,10 +65,10 @@ class Ledger:
         name: str,
         host: Host | None,
         *,
-        labels: Mapping[str, str],
+        node: Node | None,
         reachable: bool,
     ) -> None:
-        """Take in a NumaHost, its node's labels and whether it counts, or that it is gone.
+        """Take in a NumaHost, its node and whether it counts, or that it is gone.
 
         Claims on it are kept.
         """
@@ -91,7 +91,15 @@ class Ledger:
             return
         self._highest_epochs[name] = host.status.highest_epoch
         self.fleet = self.fleet.with_host(
-            host_from(name, host.spec, host.status, labels=labels, reachable=reachable)
+            host_from(
+                name,
+                host.spec,
+                host.status,
+                labels=node.labels if node is not None else {},
+                taints=node.taints if node is not None else (),
+                cordoned=node is not None and node.cordoned,
+                reachable=reachable,
+            )
         )
         if self.fleet.hosts.get(name) != before.hosts.get(name):
             self._capacity_appeared()

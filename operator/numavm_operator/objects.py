@@ -22,6 +22,7 @@ from numavm_api.numahost import (
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.validation import validate
 from numavm_api.vm_status import NumaVMStatus
+from numavm_operator.placement import Taint
 
 _LONGEST = 3.0 * LEASE_SECONDS
 _DISPLAY_ONLY = ("printableStatus", "conditions", "numa", "memory", "currentCPUTopology")
@@ -81,6 +82,18 @@ class Node:
     name: str
     resource_version: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Taint, ...] = ()
+    cordoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityClass:
+    """One class of scheduling.k8s.io/v1."""
+
+    name: str
+    resource_version: int
+    value: int
+    global_default: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +153,27 @@ def read_host(raw: Mapping[str, Any]) -> Host:
 
 def read_node(raw: Mapping[str, Any]) -> Node:
     """Return the node in `raw`."""
-    metadata = raw["metadata"]
+    metadata, spec = raw["metadata"], raw.get("spec") or {}
     return Node(
-        metadata["name"], int(metadata["resourceVersion"]), dict(metadata.get("labels") or {})
+        name=metadata["name"],
+        resource_version=int(metadata["resourceVersion"]),
+        labels=dict(metadata.get("labels") or {}),
+        taints=tuple(
+            Taint(taint["key"], taint.get("value", ""), taint["effect"])
+            for taint in spec.get("taints") or ()
+        ),
+        cordoned=bool(spec.get("unschedulable", False)),
+    )
+
+
+def read_priority_class(raw: Mapping[str, Any]) -> PriorityClass:
+    """Return the priority class in `raw`."""
+    metadata = raw["metadata"]
+    return PriorityClass(
+        name=metadata["name"],
+        resource_version=int(metadata["resourceVersion"]),
+        value=int(raw["value"]),
+        global_default=bool(raw.get("globalDefault", False)),
     )
 
 

@@ -22,13 +22,16 @@ from numavm_operator.objects import (
     Host,
     HostLease,
     Node,
+    PriorityClass,
     Vm,
     VmKey,
     read_host,
     read_lease,
     read_node,
+    read_priority_class,
     read_vm,
 )
+from numavm_operator.placement import DEFAULT_PRIORITY
 from numavm_operator.reconcile.world import Claimed, HostView, Reach, Waiting, World
 
 DELETED: Final = "DELETED"
@@ -41,6 +44,7 @@ class Kind(StrEnum):
     HOST = "numahosts"
     NODE = "nodes"
     LEASE = "leases"
+    PRIORITY_CLASS = "priorityclasses"
 
 
 class Picture:
@@ -70,6 +74,9 @@ class Picture:
         self.hosts: Store[str, Host] = Store(self._host_changed)
         self.nodes: Store[str, Node] = Store(self._node_changed)
         self.leases: Store[str, HostLease] = Store(self._lease_changed)
+        self.priority_classes: Store[str, PriorityClass] = Store(
+            lambda _name, _old, _new: self._wake_scheduler()
+        )
         self._by_uid: dict[str, VmKey] = {}
         self._on_host: dict[str, set[VmKey]] = {}
         self._shown: dict[str, tuple[Reach, bool, bool]] = {}
@@ -95,6 +102,9 @@ class Picture:
             case Kind.NODE:
                 node = read_node(raw)
                 _take(self.nodes, node.name, node, deleted=deleted)
+            case Kind.PRIORITY_CLASS:
+                one = read_priority_class(raw)
+                _take(self.priority_classes, one.name, one, deleted=deleted)
             case Kind.LEASE:
                 lease = read_lease(raw)
                 if lease.name.startswith(LEASE_PREFIX):
@@ -115,6 +125,9 @@ class Picture:
             case Kind.NODE:
                 nodes = [read_node(raw) for raw in items]
                 self.nodes.replace({node.name: node for node in nodes}, version)
+            case Kind.PRIORITY_CLASS:
+                classes = [read_priority_class(raw) for raw in items]
+                self.priority_classes.replace({one.name: one for one in classes}, version)
             case Kind.LEASE:
                 leases = [read_lease(raw) for raw in items]
                 mine = {one.name: one for one in leases if one.name.startswith(LEASE_PREFIX)}
@@ -123,6 +136,21 @@ class Picture:
     def wrote(self, vm: Vm) -> None:
         """Take in a VM as the answer to a write."""
         self.vms.put(vm.key, vm)
+
+    def vm_of(self, uid: str) -> Vm | None:
+        """Return the VM of this uid."""
+        key = self._by_uid.get(uid)
+        return self.vms.get(key) if key is not None else None
+
+    def priority_of(self, class_name: str | None) -> int:
+        """Return the priority of a class; of none, or one that does not exist, the global default's, else 0.
+
+        Of several global defaults the smallest counts, as kube-apiserver has it.
+        """
+        found = list(self.priority_classes)
+        named = next((one.value for one in found if one.name == class_name), None)
+        defaults = [one.value for one in found if one.global_default]
+        return named if named is not None else min(defaults, default=DEFAULT_PRIORITY)
 
     def world(self, key: VmKey) -> World | None:
         """Return all that a decision about a VM is made from, or None where there is no such VM."""
@@ -215,7 +243,7 @@ class Picture:
         self._judge(name)
 
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
-        if (old.labels if old else None) != (new.labels if new else None):
+        if _of_node(old) != _of_node(new):
             self._refresh(name)
 
     def _lease_changed(self, name: str, _old: HostLease | None, new: HostLease | None) -> None:
@@ -251,9 +279,14 @@ class Picture:
         self.ledger.host_changed(
             name,
             host,
-            labels=node.labels if node is not None else {},
+            node=node,
             reachable=counts and host is not None and self.watch.confirmed(host),
         )
+
+
+def _of_node(node: Node | None) -> tuple[object, ...] | None:
+    """Return what placement looks at."""
+    return None if node is None else (node.labels, node.taints, node.cordoned)
 
 
 def _claims_of(host: Host | None) -> set[tuple[str, str]]:
@@ -263,7 +296,11 @@ def _claims_of(host: Host | None) -> set[tuple[str, str]]:
 
 
 def _take(
-    store: Store[str, Any], name: str, item: Host | Node | HostLease, *, deleted: bool
+    store: Store[str, Any],
+    name: str,
+    item: Host | Node | HostLease | PriorityClass,
+    *,
+    deleted: bool,
 ) -> None:
     if deleted:
         store.remove(name, item.resource_version)

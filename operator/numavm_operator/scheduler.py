@@ -1,8 +1,9 @@
-"""Gives waiting VMs their claims: one at a time, oldest first.
+"""Gives waiting VMs their claims: one at a time, by priority, then the oldest first.
 
 Owns the single flight: take a VM, look at the ledger, place, assume, write. A conflict forgets the
 assumption; a write of which nobody knows whether it was done keeps it until the object was read
-again. What fits nowhere waits, and is tried again when capacity appears, not by the clock.
+again. What fits nowhere waits, and is tried again when capacity appears, not by the clock; for one
+that waits too long a host is kept.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
@@ -25,14 +27,19 @@ from numavm_operator.metrics import Metrics
 from numavm_operator.objects import Vm, VmKey
 from numavm_operator.picture import Picture
 from numavm_operator.placement import (
+    Patience,
     Placed,
     Policy,
+    Queue,
     Refusal,
     Request,
+    Turn,
     Undecided,
+    host_to_keep,
     place,
     request_for,
     summary,
+    turn_of,
 )
 from numavm_operator.ports import Epochs, Reader, VmWriter
 from numavm_operator.reconcile.decide import Place, decide
@@ -45,6 +52,9 @@ REJECTED_SECONDS = 30.0
 """When a claim is tried again that the API server did not take."""
 UNSETTLED_SECONDS = 1.0
 """When a VM is read again of which it is not known whether its claim was written."""
+
+_NO_SOONER_SECONDS: Final = 0.05
+"""A timer set for a moment that has come goes off a little after it."""
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +71,9 @@ class Scheduler:
     metrics: Metrics
     look_at: Callable[[VmKey], None]
     policy: Policy = field(default_factory=Policy)
-    _pending: dict[VmKey, Hashable] = field(default_factory=dict)
+    patience: Patience = field(default_factory=Patience)
+    _queue: Queue = field(default_factory=Queue)
+    _pending: dict[VmKey, tuple[str, int, Hashable]] = field(default_factory=dict)
     _fresh: set[VmKey] = field(default_factory=set)
     _unsettled: dict[VmKey, str] = field(default_factory=dict)
     _left_out: set[str] = field(default_factory=set)
@@ -71,7 +83,7 @@ class Scheduler:
 
     def submit(self, vm: Vm) -> None:
         """Have a VM placed; one that waits already, and has not changed, goes on waiting."""
-        mark = (vm.uid, vm.generation, tuple(vm.status.refusals))
+        mark: tuple[str, int, Hashable] = (vm.uid, vm.generation, tuple(vm.status.refusals))
         if self._pending.get(vm.key) == mark:
             return
         self._pending[vm.key] = mark
@@ -80,8 +92,10 @@ class Scheduler:
 
     def withdraw(self, key: VmKey) -> None:
         """Stop trying to place a VM."""
-        self._pending.pop(key, None)
+        mark = self._pending.pop(key, None)
         self._fresh.discard(key)
+        if mark is not None:
+            self._out_of_queue(mark[0])
 
     def wake(self) -> None:
         """Try all waiting VMs again: capacity may have appeared."""
@@ -106,6 +120,7 @@ class Scheduler:
             await self._sweep()
 
     async def _sweep(self) -> None:
+        self._review_queue()
         todo = set(self._pending) if self._retry_all else set(self._fresh)
         self._retry_all = False
         self._fresh -= todo
@@ -113,7 +128,7 @@ class Scheduler:
         vms = [vm for vm in (self.picture.vms.get(key) for key in todo) if vm is not None]
         for turn in (
             self._settle_all,
-            *(self._turn_of(vm) for vm in sorted(vms, key=_oldest_first)),
+            *(self._attempt_of(vm) for vm in sorted(vms, key=self._turn)),
         ):
             try:
                 await turn()
@@ -127,7 +142,7 @@ class Scheduler:
                 self._wake_in(UNDECIDED_SECONDS)
             await asyncio.sleep(0)  # lets watches and workers run between two placements
 
-    def _turn_of(self, vm: Vm) -> Callable[[], Awaitable[None]]:
+    def _attempt_of(self, vm: Vm) -> Callable[[], Awaitable[None]]:
         return lambda: self._attempt(vm.key)
 
     async def _attempt(self, key: VmKey) -> None:
@@ -157,7 +172,9 @@ class Scheduler:
                 await self._claim(vm, result)
             case Refusal():
                 self.metrics.placements.labels("unschedulable").inc()
-                self._waits(vm, Outcome.UNSCHEDULABLE, summary(result))
+                self._queue = self._queue.with_refusal(vm.uid, self._turn(vm), self.clock.seconds())
+                self._review_queue()
+                self._waits(vm, Outcome.UNSCHEDULABLE, summary(result) + self._kept_for(vm))
             case Undecided():
                 self.metrics.placements.labels("undecided").inc()
                 self._waits(vm, Outcome.UNDECIDED, summary(result))
@@ -235,10 +252,51 @@ class Scheduler:
             request_hash=request_hash(spec),
             domain_type=spec.domain.type,
             node_selector=spec.node_selector,
+            node_affinity=spec.affinity.node_affinity,
+            tolerations=spec.tolerations,
             excluded=left_out,
+            kept=self._queue.closed_to(vm.uid, self._turn(vm)),
             tied_to=former if spec.volumes else None,
             former_host=former,
         )
+
+    def _turn(self, vm: Vm) -> Turn:
+        name = vm.spec.priority_class_name if vm.spec is not None else None
+        return turn_of(self.picture.priority_of(name), vm.created, str(vm.key))
+
+    def _review_queue(self) -> None:
+        """Keep a host for who waits too long, and let go of one kept too long."""
+        before, now = self._queue.kept, self.clock.seconds()
+        self._queue = self._queue.reviewed(now, self.patience, self._host_to_keep)
+        kept = self._queue.kept
+        if kept != before:
+            if before is not None:
+                log.info("host_let_go", node=before.node_name, numavm=before.turn.name)
+                self.wake()
+            if kept is not None:
+                log.info("host_kept", node=kept.node_name, numavm=kept.turn.name)
+        seconds = self._queue.next_change(now, self.patience)
+        if seconds is not None:
+            self._wake_in(max(seconds, _NO_SOONER_SECONDS))
+
+    def _host_to_keep(self, uid: str) -> str | None:
+        vm = self.picture.vm_of(uid)
+        if vm is None or vm.accepted is None:
+            return None
+        return host_to_keep(self._request(vm, vm.accepted), self.picture.ledger.fleet)
+
+    def _kept_for(self, vm: Vm) -> str:
+        kept = self._queue.kept
+        if kept is None or kept.uid != vm.uid:
+            return ""
+        seconds = round(kept.until - self.clock.seconds())
+        return f". {kept.node_name} is kept for it for {seconds} s"
+
+    def _out_of_queue(self, uid: str) -> None:
+        kept = self._queue.kept
+        self._queue = self._queue.without(uid)
+        if kept is not None and self._queue.kept is None:
+            self.wake()
 
     def _waits(self, vm: Vm, outcome: Outcome, message: str) -> None:
         if self.picture.set_waiting(vm, Waiting(outcome, message)):
@@ -258,10 +316,6 @@ class Scheduler:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_at(due, self.wake)
-
-
-def _oldest_first(vm: Vm) -> tuple[str, VmKey]:
-    return vm.created, vm.key
 
 
 def former_host(vm: Vm) -> str | None:

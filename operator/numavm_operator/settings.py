@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, CliImplicitFlag, CliSuppress, Settin
 
 from numavm_api.killpoints import KILL_POINT_VARIABLE
 from numavm_api.numahost import LEASE_NAMESPACE
+from numavm_operator.placement import Patience
 
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -58,6 +59,10 @@ class Settings(BaseSettings):
     """How many NumaVMs are looked at side by side."""
     resync_seconds: Annotated[float, Field(ge=1)] = 300.0
     """How often everything is listed anew."""
+    reservation_after_seconds: Annotated[float, Field(ge=0)] = Patience().before_seconds
+    """How long a NumaVM finds no room before a host is kept for it."""
+    reservation_seconds: Annotated[float, Field(ge=1)] = Patience().hold_seconds
+    """How long that host is kept, and how long others have their chance after it was in vain."""
     log_format: LogFormat = "json"
     """json or console."""
     log_level: LogLevel = "info"
@@ -81,6 +86,12 @@ class Settings(BaseSettings):
         ]
     ] = None
     """For tests: kills itself at a named point."""
+
+    @property
+    def patience(self) -> Patience:
+        """The time limits of the queue."""
+        hold = self.reservation_seconds
+        return Patience(self.reservation_after_seconds, hold, hold)
 
     @model_validator(mode="after")
     def _renews_in_time(self) -> Settings:

@@ -49,7 +49,7 @@ def guest(host: LabHost, two_cells: Manifest) -> Report:
     uid = two_cells["metadata"]["uid"]
     reports = wait_for(
         lambda: parse_reports(serial_console(host, uid)),
-        deadline_seconds=120,
+        deadline_seconds=300,
         poll_seconds=1,
         describe="the guest's report on its serial console",
     )

@@ -93,6 +93,7 @@ def claim_for(vm: EffectiveVM, host: HostFacts) -> Placement:
                 page_size=cell.page_size,
                 vcpus=cell.vcpus,
                 pcpus=pcpus,
+                plugged=cell.plugged or None,
             )
         )
     dedicated = CpuSet.union_of(cpu for cell in placed for cpu in cell.pcpus)

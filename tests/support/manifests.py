@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from support.device_manifests import BY_OPERATOR, BY_POLICY, BY_SCHEMA, GOOD_DEVICES
+
 Spec = dict[str, Any]
 
 REMOVED = object()
@@ -211,6 +213,7 @@ GOOD: Mapping[str, Spec] = {
             "memory": {"guest": "2Gi"},
         },
     },
+    **GOOD_DEVICES,
 }
 """Accepted by everyone."""
 
@@ -420,5 +423,17 @@ def _by_operator() -> list[BadManifest]:
     ]  # fmt: skip
 
 
-BAD: tuple[BadManifest, ...] = (*_by_schema(), *_by_policy(), *_by_operator())
+def _of_devices() -> list[BadManifest]:
+    return [
+        BadManifest(name, base, path, value, refuser, says)
+        for refuser, rows in (
+            (Refuser.SCHEMA, BY_SCHEMA),
+            (Refuser.POLICY, BY_POLICY),
+            (Refuser.OPERATOR, BY_OPERATOR),
+        )
+        for name, base, path, value, says in rows
+    ]
+
+
+BAD: tuple[BadManifest, ...] = (*_by_schema(), *_by_policy(), *_by_operator(), *_of_devices())
 """Each refused, and by whom."""

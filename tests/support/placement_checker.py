@@ -13,10 +13,19 @@ from typing import Any
 from numavm_api.cpu import BindingMode, ThreadPolicy
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
-from numavm_api.numavm import CellSharing, NumaVMSpec
+from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
 from numavm_api.quantity import BASE_PAGE
+from support.placement_rules import (
+    DeviceFacts,
+    beside_boot_memory,
+    counts_of,
+    groups,
+    needs_cpu,
+    split,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,9 @@ class HostFacts:
     percent: int
     memory: dict[tuple[int, int], int]
     """Bytes per host cell and page size."""
+    caches: dict[int, frozenset[int]]
+    """CPUs of one host cell that share the last-level cache of each CPU."""
+    devices: DeviceFacts
 
     @classmethod
     def of(cls, host: dict[str, Any]) -> HostFacts:
@@ -61,6 +73,16 @@ class HostFacts:
             housekeeping=pools.housekeeping.members & usable,
             percent=spec.cpu_allocation_percent,
             memory=memory,
+            caches={
+                cpu.id: frozenset(
+                    other.id
+                    for other in cell.cpus
+                    if other.last_level_cache == cpu.last_level_cache
+                )
+                for cell in status.cells
+                for cpu in cell.cpus
+            },
+            devices=DeviceFacts(host["status"]),
         )
 
     def shared_left(self, cell: int, held: frozenset[int]) -> frozenset[int]:
@@ -83,14 +105,29 @@ def violations(
         host: The NumaHost it is on.
         other_claims: What other VMs hold there, one per VM.
     """
-    claim = Placement.model_validate(placement)
-    wanted = effective(NumaVMSpec.model_validate(vm["spec"]))
-    others = [Placement.model_validate(other) for other in other_claims]
+    return claim_violations(
+        Placement.model_validate(placement),
+        effective(NumaVMSpec.model_validate(vm["spec"])),
+        host,
+        [Placement.model_validate(other) for other in other_claims],
+    )
+
+
+def claim_violations(
+    claim: Placement, wanted: EffectiveVM, host: dict[str, Any], others: Sequence[Placement]
+) -> list[str]:
+    """Return every rule that a claim breaks, of a VM with everything a user can ask for."""
     facts = HostFacts.of(host)
+    if wanted.derived_cells is not None:
+        if len(claim.cells) not in counts_of(wanted):
+            return [f"{len(claim.cells)} derived cells"]
+        wanted = split(wanted, len(claim.cells))
     return [
         *_cells_as_asked(claim, wanted, facts),
         *_own_host_cells(claim, wanted),
         *_cpus(claim, wanted, facts),
+        *_whole_caches(claim, wanted, facts),
+        *_devices(claim, wanted, others, facts),
         *_taken_twice(claim, others),
         *_memory(claim, others, facts),
         *_shared(claim, others, facts),
@@ -106,9 +143,21 @@ def _cells_as_asked(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> 
     if dedicated != wanted.dedicated:
         yield f"CPU placement {claim.cpu_placement}"
     for got, cell in zip(claim.cells, wanted.cells, strict=True):
-        if (got.vcpus, got.memory, got.page_size) != (cell.vcpus, cell.memory, cell.page_size):
-            yield f"guest cell {cell.id}: vCPUs, memory or page size are not those asked for"
+        if (got.vcpus, got.memory) != (cell.vcpus, cell.memory):
+            yield f"guest cell {cell.id}: vCPUs or memory are not those asked for"
+        if got.page_size not in (cell.page_size, *cell.fallback_page_sizes):
+            yield f"guest cell {cell.id}: pages of {got.page_size}"
+        yield from _held_as_asked(got, cell, wanted)
         yield from _binding_as_asked(got, cell, wanted, facts)
+
+
+def _held_as_asked(got: PlacedCell, cell: EffectiveCell, wanted: EffectiveVM) -> Iterable[str]:
+    if (got.plugged or 0) != beside_boot_memory(wanted, cell, got.page_size):
+        yield f"guest cell {cell.id}: {got.plugged} beside its boot memory"
+    if sorted(got.vcpus if got.held_vcpus is None else got.held_vcpus) != needs_cpu(wanted, cell):
+        yield f"guest cell {cell.id}: room for vCPUs {got.held_vcpus}"
+    if cell.among is not None and not got.host_cells.members <= cell.among.members:
+        yield f"guest cell {cell.id}: on {got.host_cells}, not among {cell.among}"
 
 
 def _binding_as_asked(
@@ -142,18 +191,16 @@ def _cpus(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> Iterable[s
         if claim.dedicated_cpus or any(cell.pcpus for cell in claim.cells):
             yield "a VM with shared CPUs holds dedicated ones"
         return
-    wrong = [
-        message
-        for cell in claim.cells
-        for message in _pcpus_of_cell(cell.pcpus, len(cell.vcpus), cell.host_cells, facts)
-    ]
+    wrong = [message for cell in claim.cells for message in _pcpus_of_cell(cell, facts)]
     yield from wrong
     if wrong:
         return
-    pinned = [cpus.first() for cell in claim.cells for cpus in cell.pcpus]
+    pinned = [cpus.first() for cell in claim.cells for cpus in cell.pcpus if cpus]
+    pinned += [cpus.first() for cpus in claim.io_thread_cpus]
     if len(set(pinned)) != len(pinned):
-        yield "a pCPU for two vCPUs"
+        yield "a pCPU for two threads"
     yield from _thread_policy(claim, wanted, facts)
+    yield from _hands(claim, wanted, facts)
     yield from _held_as_needed(claim, wanted, facts, set(pinned))
 
 
@@ -170,21 +217,70 @@ def _held_as_needed(
         if len(set(cores)) != len(cores):
             yield "Isolate: two threads on one core"
         expected = set().union(*cores)
+    if wanted.last_level_cache is LastLevelCache.WHOLE:
+        expected = set().union(*(facts.caches.get(cpu, frozenset({cpu})) for cpu in expected))
     if claim.dedicated_cpus.members != expected:
         yield f"holds {claim.dedicated_cpus}, should hold {CpuSet(frozenset(expected))}"
     if not claim.dedicated_cpus.members <= facts.dedicated:
         yield f"holds {claim.dedicated_cpus}, the pool is {CpuSet(facts.dedicated)}"
 
 
-def _pcpus_of_cell(
-    pcpus: Sequence[CpuSet], vcpus: int, host_cells: CpuSet, facts: HostFacts
-) -> Iterable[str]:
-    if len(pcpus) != vcpus:
-        yield f"{len(pcpus)} pCPUs for {vcpus} vCPUs"
-    near = frozenset().union(*(facts.cpus.get(cell, frozenset()) for cell in host_cells))
-    for cpus in pcpus:
+def _pcpus_of_cell(cell: PlacedCell, facts: HostFacts) -> Iterable[str]:
+    if len(cell.pcpus) != len(cell.vcpus):
+        yield f"{len(cell.pcpus)} pCPUs for {len(cell.vcpus)} vCPUs"
+        return
+    near = frozenset().union(*(facts.cpus.get(one, frozenset()) for one in cell.host_cells))
+    held = cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+    for vcpu, cpus in zip(cell.vcpus, cell.pcpus, strict=True):
+        if len(cpus) != (vcpu in held) or not cpus.members <= near:
+            yield f"vCPU {vcpu}: pCPU '{cpus}' is not one CPU of host cells {cell.host_cells}"
+
+
+def _hands(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> Iterable[str]:
+    for cell in claim.cells:
+        for vcpu, cpus in zip(cell.vcpus, cell.pcpus, strict=True):
+            pins = wanted.vcpu_candidates.get(vcpu)
+            if cpus and pins is not None and cpus.first() not in pins:
+                yield f"vCPU {vcpu} on {cpus}, allowed are {pins}"
+    pins = wanted.emulator_candidates
+    if claim.emulator_cpus and pins is not None and claim.emulator_cpus.first() not in pins:
+        yield f"emulator on {claim.emulator_cpus}, allowed are {pins}"
+    if len(claim.io_thread_cpus) != wanted.dedicated_io_threads:
+        yield f"{len(claim.io_thread_cpus)} CPUs for I/O threads"
+    near = frozenset().union(*(facts.cpus.get(one, frozenset()) for one in claim.host_cells))
+    for cpus in claim.io_thread_cpus:
         if len(cpus) != 1 or not cpus.members <= near:
-            yield f"pCPU '{cpus}' is not one CPU of host cells {host_cells}"
+            yield f"I/O thread on '{cpus}', not on one CPU of the VM's host cells"
+
+
+def _whole_caches(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> Iterable[str]:
+    if not wanted.dedicated or wanted.last_level_cache is not LastLevelCache.WHOLE:
+        return
+    for cpu in claim.dedicated_cpus:
+        if not facts.caches[cpu] <= claim.dedicated_cpus.members:
+            yield f"CPU {cpu}: the rest of its cache is not held"
+
+
+def _devices(
+    claim: Placement, wanted: EffectiveVM, others: Sequence[Placement], facts: HostFacts
+) -> Iterable[str]:
+    if [device.name for device in claim.devices] != [wish.name for wish in wanted.host_devices]:
+        yield f"devices {[device.name for device in claim.devices]}"
+        return
+    free = facts.devices.free({one.address for other in others for one in other.devices})
+    if len({device.address for device in claim.devices}) != len(claim.devices):
+        yield "one device twice"
+    nodes_of = {cell.id: sorted(cell.host_cells) for cell in claim.cells}
+    for device, wish in zip(claim.devices, wanted.host_devices, strict=True):
+        nodes = sorted(claim.host_cells) if wish.cell is None else nodes_of.get(wish.cell, [])
+        if device.address not in free:
+            yield f"device {device.address} is not free"
+        elif not facts.devices.of_kind(wish, device.address):
+            yield f"device {device.address} is not what was asked for"
+        elif wish.affinity is not NumaAffinity.PREFERRED and not facts.devices.near(
+            wish, device.address, nodes
+        ):
+            yield f"device {device.address} is not near host cells {nodes}"
 
 
 def _own_emulator(claim: Placement, facts: HostFacts, taken: set[int]) -> Iterable[str]:
@@ -199,13 +295,11 @@ def _thread_policy(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> I
     if wanted.thread_policy is not ThreadPolicy.REQUIRE:
         return
     for got, cell in zip(claim.cells, wanted.cells, strict=True):
-        pins = dict(zip(cell.vcpus, (next(iter(cpus)) for cpus in got.pcpus), strict=True))
-        numbers = list(cell.vcpus)
-        size = max(wanted.threads_per_core, 2)
-        for at in range(0, len(numbers), size):
-            cores = {facts.cores[pins[vcpu]] for vcpu in numbers[at : at + size]}
+        pins = {v: cpus.first() for v, cpus in zip(cell.vcpus, got.pcpus, strict=True) if cpus}
+        for group in groups(wanted, cell):
+            cores = {facts.cores[pins[vcpu]] for vcpu in group}
             if len(cores) != 1 or any(len(core) < 2 for core in cores):
-                yield f"guest cell {cell.id}: vCPUs {numbers[at : at + size]} not on siblings"
+                yield f"guest cell {cell.id}: vCPUs {group} not on siblings"
 
 
 def _taken_twice(claim: Placement, others: Sequence[Placement]) -> Iterable[str]:
@@ -221,7 +315,7 @@ def booked(claim: Placement) -> Counter[tuple[int, int]]:
     sums[claim.overhead_cell, int(BASE_PAGE)] += int(claim.overhead)
     for cell in claim.cells:
         size = int(cell.page_size)
-        pages = -(-int(cell.memory) // size)
+        pages = -(-int(cell.memory) // size) - (-int(cell.plugged or 0) // size)
         nodes = sorted(cell.host_cells)
         if cell.mode is BindingMode.INTERLEAVE:
             for node in nodes:
@@ -247,13 +341,15 @@ def _memory(claim: Placement, others: Sequence[Placement], facts: HostFacts) -> 
             )
 
 
-def floating(claim: Placement) -> Counter[int]:
-    """Return shared vCPUs per host cell: equal shares, rounded up."""
+def floating(claim: Placement, facts: HostFacts) -> Counter[int]:
+    """Return shared vCPUs per host cell: equal shares, rounded up, on those that have CPUs."""
     counts: Counter[int] = Counter()
     if claim.cpu_placement is CpuPlacement.SHARED:
         for cell in claim.cells:
-            for node in cell.host_cells:
-                counts[node] += -(-len(cell.vcpus) // len(cell.host_cells))
+            vcpus = cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+            over = [node for node in cell.host_cells if facts.cpus.get(node)]
+            for node in over:
+                counts[node] += -(-len(vcpus) // len(over))
     return counts
 
 
@@ -263,10 +359,10 @@ def _held(claims: Iterable[Placement]) -> frozenset[int]:
 
 def _shared(claim: Placement, others: Sequence[Placement], facts: HostFacts) -> Iterable[str]:
     before, after = _held(others), _held([claim, *others])
-    vcpus = sum((floating(one) for one in (claim, *others)), Counter[int]())
+    vcpus = sum((floating(one, facts) for one in (claim, *others)), Counter[int]())
     for node in facts.cpus:
         takes = facts.shared_left(node, before) - facts.shared_left(node, after)
-        if not vcpus[node] or not (takes or floating(claim)[node]):
+        if not vcpus[node] or not (takes or floating(claim, facts)[node]):
             continue
         left = len(facts.shared_left(node, after))
         if vcpus[node] > left * facts.percent // 100 or not left:

@@ -7,18 +7,27 @@ matching, no counting; CPUs are tried one by one. Only for small hosts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
 from numavm_api.cpu import BindingMode, ThreadPolicy
+from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.numahost import NumaHostStatus
-from numavm_api.numavm import CellSharing
+from numavm_api.numavm import CellSharing, LastLevelCache
 from numavm_api.placement import Placement
-from numavm_api.quantity import BASE_PAGE
+from numavm_api.quantity import BASE_PAGE, Bytes
 from support.placement_checker import HostFacts, booked, floating, room_for_emulator
+from support.placement_rules import (
+    allowed,
+    beside_boot_memory,
+    counts_of,
+    groups,
+    needs_cpu,
+    split,
+)
 
 Map = tuple[tuple[int, ...], ...]
 """Host cells of each guest cell."""
@@ -29,6 +38,8 @@ class Cost:
     """What an answer costs on one host, the more important first."""
 
     compromise: int
+    fallbacks: int
+    astray: int
     distance: int
 
 
@@ -44,15 +55,69 @@ class Oracle:
         }
         self.held = frozenset().union(*(claim.dedicated_cpus.members for claim in claims))
         self.memory_held = sum((booked(claim) for claim in claims), Counter[tuple[int, int]]())
-        self.floating_held = sum((floating(claim) for claim in claims), Counter[int]())
+        self.floating_held = sum((floating(claim, self.facts) for claim in claims), Counter[int]())
 
-    def best(self, vm: EffectiveVM, overhead: int) -> Cost | None:
+    def best(self, vm: EffectiveVM, overhead: Callable[[EffectiveVM], int]) -> Cost | None:
         """Return the cost of the best lawful answer; None: there is none."""
-        maps = sorted((self._cost(vm, one), one) for one in self._maps(vm))
-        for cost, one in maps:
-            if self._lawful(vm, one, overhead):
-                return cost
-        return None
+        if vm.derived_cells is None:
+            return min(self._answers(vm, overhead), default=None)
+        answers = [
+            replace(cost, compromise=count - 1)
+            for count in counts_of(vm)
+            for cost in self._answers(split(vm, count), overhead)
+        ]
+        return min(answers, default=None)
+
+    def _answers(self, vm: EffectiveVM, overhead: Callable[[EffectiveVM], int]) -> Iterator[Cost]:
+        """Yield the cost of lawful answers, the best one among them."""
+        best: Cost | None = None
+        for compromise, distance, one in sorted(
+            (*self._cost(vm, one), one) for one in self._maps(vm)
+        ):
+            if best is not None and (compromise, 0, 0, distance) >= (
+                best.compromise,
+                best.fallbacks,
+                best.astray,
+                best.distance,
+            ):
+                continue
+            settled = self._settled(vm, one, overhead)
+            if settled is not None:
+                cost = Cost(compromise, *settled, distance)
+                yield cost
+                best = cost if best is None else min(best, cost)
+
+    def _settled(
+        self, vm: EffectiveVM, one: Map, overhead: Callable[[EffectiveVM], int]
+    ) -> tuple[int, int] | None:
+        """Return the least page sizes fallen back and devices astray with this map; None: it is not lawful."""
+        if any(node not in self.facts.cpus for nodes in one for node in nodes):
+            return None
+        held = {device.address for claim in self.claims for device in claim.devices}
+        by_id = {cell.id: nodes for cell, nodes in zip(vm.cells, one, strict=True)}
+        nodes_of = [by_id.get(at, ()) for at in range(16)]
+        astray = min(self.facts.devices.ways(vm.host_devices, nodes_of, held), default=None)
+        if astray is None:
+            return None
+        used = sorted({node for nodes in one for node in nodes})
+        steps = None
+        for sizes in _page_sizes(vm):
+            count = sum(step for step, _ in sizes)
+            if steps is not None and count >= steps:
+                continue
+            paged = replace(
+                vm,
+                cells=tuple(
+                    replace(cell, page_size=size)
+                    for cell, (_, size) in zip(vm.cells, sizes, strict=True)
+                ),
+            )
+            if any(
+                self._memory_fits(paged, one, overhead(paged), at) and self._cpus_fit(vm, one, at)
+                for at in used
+            ):
+                steps = count
+        return None if steps is None else (steps, astray)
 
     def _maps(self, vm: EffectiveVM) -> Iterator[Map]:
         with_cpus = [cell for cell, cpus in self.facts.cpus.items() if cpus]
@@ -61,7 +126,8 @@ class Oracle:
             if cell.host_cells is not None:
                 choices.append([tuple(sorted(cell.host_cells))])
             elif vm.cells_declared:
-                choices.append([(one,) for one in with_cpus])
+                among = None if cell.among is None else cell.among.members
+                choices.append([(one,) for one in with_cpus if among is None or one in among])
             else:
                 sizes = range(1, len(with_cpus) + 1)
                 choices.append([one for size in sizes for one in combinations(with_cpus, size)])
@@ -78,10 +144,10 @@ class Oracle:
             for cell, nodes in zip(vm.cells, one, strict=True)
         )
 
-    def _cost(self, vm: EffectiveVM, one: Map) -> Cost:
+    def _cost(self, vm: EffectiveVM, one: Map) -> tuple[int, int]:
         if not vm.cells_declared:
             pairs = combinations(one[0], 2)
-            return Cost(len(one[0]) - 1, sum(self._far(a, b) for a, b in pairs))
+            return len(one[0]) - 1, sum(self._far(a, b) for a, b in pairs)
         bound = {
             n for c, ns in zip(vm.cells, one, strict=True) if c.host_cells is not None for n in ns
         }
@@ -91,25 +157,17 @@ class Oracle:
             max(self._far(a, b) for a in ones for b in others)
             for ones, others in combinations(one, 2)
         )
-        return Cost(len(free) - alone, distance)
+        return len(free) - alone, distance
 
     def _far(self, a: int, b: int) -> int:
         unknown = 10 if a == b else 20
         return self.slit.get((a, b), unknown) + self.slit.get((b, a), unknown)
 
-    def _lawful(self, vm: EffectiveVM, one: Map, overhead: int) -> bool:
-        if any(node not in self.facts.cpus for nodes in one for node in nodes):
-            return False
-        used = sorted({node for nodes in one for node in nodes})
-        return any(
-            self._memory_fits(vm, one, overhead, at) and self._cpus_fit(vm, one, at) for at in used
-        )
-
     def _memory_fits(self, vm: EffectiveVM, one: Map, overhead: int, at: int) -> bool:
         wanted: Counter[tuple[int, int]] = Counter({(at, int(BASE_PAGE)): overhead})
         for cell, nodes in zip(vm.cells, one, strict=True):
             size = int(cell.page_size)
-            pages = -(-int(cell.memory) // size)
+            pages = -(-int(cell.memory) // size) + beside_boot_memory(vm, cell, size) // size
             mode = cell.mode if cell.host_cells is not None or len(nodes) == 1 else "Span"
             if mode in ("Span", BindingMode.INTERLEAVE):
                 parts = dict.fromkeys(nodes, -(-pages // len(nodes)))
@@ -132,21 +190,43 @@ class Oracle:
             for cell, nodes in zip(vm.cells, one, strict=True)
             for wish in self._wishes(vm, cell, nodes)
         ]
-        if vm.isolate_emulator_thread:
-            wishes.append(self._emulator_options(vm, at))
         used = {node for nodes in one for node in nodes}
-        for taken in _disjoint(wishes):
-            if self._others_keep(taken) and (
-                vm.isolate_emulator_thread or room_for_emulator(used, self.held | taken, self.facts)
-            ):
+        if vm.isolate_emulator_thread:
+            wishes.append(self._emulator_options(vm, [at], vm.emulator_candidates))
+        wishes += [self._emulator_options(vm, sorted(used), None)] * vm.dedicated_io_threads
+        for threads in _disjoint(wishes):
+            taken = threads
+            if vm.last_level_cache is LastLevelCache.WHOLE:
+                taken = frozenset().union(*(self.facts.caches[cpu] for cpu in threads))
+                if taken & self.held or not taken <= self.facts.dedicated:
+                    continue
+            if self._others_keep(taken) and self._emulator_floats(vm, used, taken):
                 return True
         return False
+
+    def _emulator_floats(self, vm: EffectiveVM, used: set[int], taken: frozenset[int]) -> bool:
+        if vm.dedicated and vm.isolate_emulator_thread:
+            return True
+        room = room_for_emulator(used, self.held | taken, self.facts)
+        pins = vm.emulator_candidates
+        return bool(room if pins is None else room & pins.members)
 
     def _floats(self, vm: EffectiveVM, one: Map) -> bool:
         more: Counter[int] = Counter()
         for cell, nodes in zip(vm.cells, one, strict=True):
-            for node in nodes:
-                more[node] += -(-len(cell.vcpus) // len(nodes))
+            over = [node for node in nodes if self.facts.cpus[node]]
+            if needs_cpu(vm, cell) and not over:
+                return False
+            for node in over:
+                more[node] += -(-len(needs_cpu(vm, cell)) // len(over))
+            shared = frozenset().union(*(self.facts.shared_left(node, self.held) for node in nodes))
+            for vcpu in needs_cpu(vm, cell):
+                pins = vm.vcpu_candidates.get(vcpu)
+                if pins is not None and not pins.members & shared:
+                    return False
+        used = {node for nodes in one for node in nodes}
+        if vm.emulator_candidates and not self._emulator_floats(vm, used, frozenset()):
+            return False
         return all(
             vcpus == 0
             or self.floating_held[node] + vcpus
@@ -159,27 +239,37 @@ class Oracle:
     ) -> list[list[frozenset[int]]]:
         """Return, per vCPU or group of vCPUs, every set of CPUs it could take."""
         free = self._free(nodes)
-        vcpus = len(cell.vcpus)
-        match vm.thread_policy:
-            case ThreadPolicy.PREFER:
-                return [[frozenset({cpu}) for cpu in free]] * vcpus
-            case ThreadPolicy.ISOLATE:
-                return [self._whole_cores(nodes)] * vcpus
-            case ThreadPolicy.REQUIRE:
-                size = max(vm.threads_per_core, 2)
-                groups, single = divmod(vcpus, size)
-                with_siblings = [cpu for cpu in free if len(self.facts.cores[cpu]) > 1]
-                together = [
-                    frozenset(some)
-                    for core in sorted({self.facts.cores[cpu] for cpu in with_siblings}, key=min)
-                    for some in combinations(sorted(core & set(free)), size)
-                ]
-                return [together] * groups + [[frozenset({cpu}) for cpu in with_siblings]] * single
+        sets = []
+        for group in groups(vm, cell):
+            match vm.thread_policy:
+                case ThreadPolicy.PREFER:
+                    options = [frozenset({cpu}) for cpu in free]
+                case ThreadPolicy.ISOLATE:
+                    options = self._whole_cores(nodes)
+                case ThreadPolicy.REQUIRE:
+                    options = self._siblings(free, len(group))
+            if vm.thread_policy is ThreadPolicy.ISOLATE:
+                pins = vm.vcpu_candidates.get(group[0])
+                sets.append([one for one in options if pins is None or one & pins.members])
+            else:
+                sets.append([one for one in options if allowed(vm, group, sorted(one))])
+        return sets
 
-    def _emulator_options(self, vm: EffectiveVM, at: int) -> list[frozenset[int]]:
-        if vm.thread_policy is ThreadPolicy.ISOLATE:
-            return self._whole_cores([at])
-        return [frozenset({cpu}) for cpu in self._free([at])]
+    def _siblings(self, free: list[int], size: int) -> list[frozenset[int]]:
+        """Return every group of so many free threads of one core that has siblings."""
+        cores = {self.facts.cores[cpu] for cpu in free if len(self.facts.cores[cpu]) > 1}
+        return [
+            frozenset(some)
+            for core in sorted(cores, key=min)
+            for some in combinations(sorted(core & set(free)), size)
+        ]
+
+    def _emulator_options(
+        self, vm: EffectiveVM, nodes: Sequence[int], pins: CpuSet | None
+    ) -> list[frozenset[int]]:
+        whole = vm.thread_policy is ThreadPolicy.ISOLATE
+        every = self._whole_cores(nodes) if whole else [frozenset({c}) for c in self._free(nodes)]
+        return [one for one in every if pins is None or one & pins.members]
 
     def _free(self, nodes: Iterable[int]) -> list[int]:
         near = frozenset().union(*(self.facts.cpus[node] for node in nodes))
@@ -221,3 +311,9 @@ def _disjoint(wishes: list[list[frozenset[int]]]) -> Iterator[frozenset[int]]:
                 yield from choose(at + 1, index + 1, taken | option)
 
     yield from choose(0, 0, frozenset())
+
+
+def _page_sizes(vm: EffectiveVM) -> Iterator[tuple[tuple[int, Bytes], ...]]:
+    """Yield every choice of a page size per cell, each with its steps down the list."""
+    choices = [list(enumerate((cell.page_size, *cell.fallback_page_sizes))) for cell in vm.cells]
+    return product(*choices)

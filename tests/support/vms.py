@@ -118,8 +118,11 @@ class Vms:
             if error.status != 404:
                 raise
 
-    def delete_and_wait(self, *names: str, deadline_seconds: float = 60) -> None:
-        """Delete NumaVMs (all of the namespace where none is named); wait until they are gone."""
+    def delete_and_wait(self, *names: str, deadline_seconds: float = 180) -> None:
+        """Delete NumaVMs (all of the namespace where none is named); wait until they are gone.
+
+        A guest that does not answer has its grace period, 60 s where the spec names none.
+        """
         wanted = names or tuple(vm["metadata"]["name"] for vm in self.all())
         for name in wanted:
             self.delete(name)

@@ -42,7 +42,7 @@ def host(*placements: Placement, fenced: bool = False, highest_epoch: int = 0) -
 
 
 def see(ledger: Ledger, seen: Host | None) -> None:
-    ledger.host_changed(NODE, seen, labels={}, reachable=True)
+    ledger.host_changed(NODE, seen, node=None, reachable=True)
 
 
 def held(ledger: Ledger) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from numavm_api.effective import effective
+from numavm_api.effective import EffectiveVM, effective
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import Placement
@@ -22,17 +22,18 @@ from numavm_operator.placement import (
     place,
     request_for,
 )
-from support.placement_checker import violations
+from support.placement_checker import claim_violations
 from support.placement_oracle import Cost, Oracle
-from support.placement_random import random_holes, random_host, random_vm
+from support.placement_random import SMALL, Sizes, random_holes, random_host, random_vm
+from support.placement_wishes import roomy, with_devices, with_held_devices, with_wishes
 
 HostWithClaims = tuple[dict[str, Any], list[Placement]]
 
 
-def request_of(spec: dict[str, Any]) -> Request:
+def request_of(spec: dict[str, Any], vm: EffectiveVM | None = None) -> Request:
     parsed = NumaVMSpec.model_validate(spec)
     return request_for(
-        effective(parsed),
+        vm or effective(parsed),
         uid="the-vm",
         namespace="default",
         name="vm",
@@ -59,47 +60,57 @@ def fleet_of(hosts: list[HostWithClaims]) -> Fleet:
     return fleet
 
 
-def ranks(spec: dict[str, Any], hosts: list[HostWithClaims]) -> dict[str, tuple[bool, Cost]]:
+def ranks(
+    spec: dict[str, Any], vm: EffectiveVM, hosts: list[HostWithClaims]
+) -> dict[str, tuple[bool, Cost]]:
     """Return what the oracle says of each host that can take the VM."""
     parsed = NumaVMSpec.model_validate(spec)
-    vm = effective(parsed)
     found = {}
     for host, claims in hosts:
         able = host["status"]["capabilities"]
         emulated = parsed.domain.type is DomainType.TCG or not able["kvm"]
         if emulated and (parsed.domain.type is DomainType.KVM or not able["emulationAllowed"]):
             continue
-        cost = Oracle(host, claims).best(vm, int(overhead_of(vm)))
+        cost = Oracle(host, claims).best(vm, overhead_of)
         if cost is not None:
             found[host["metadata"]["name"]] = (emulated, cost)
     return found
 
 
-def check(seed: int) -> str:
+def check(seed: int, sizes: Sizes = SMALL, *, wishes: bool = False) -> str:
     random = Random(seed)  # noqa: S311 - reproducible cases
     hosts = []
     for number in range(random.randint(1, 2)):
-        host = random_host(random, f"host-{number}")
-        hosts.append((host, random_holes(random, host)))
-    spec = random_vm(random)
-    outcome = place(request_of(spec), fleet_of(hosts))
-    expected = ranks(spec, hosts)
+        host = random_host(random, f"host-{number}", sizes)
+        if wishes and random.random() < 0.7:
+            host = roomy(random, host)
+        claims = random_holes(random, host)
+        if wishes:
+            claims = with_held_devices(random, with_devices(random, host), claims)
+        hosts.append((host, claims))
+    spec = random_vm(random, sizes)
+    vm = effective(NumaVMSpec.model_validate(spec))
+    if wishes:
+        vm = with_wishes(random, vm, [host for host, _ in hosts])
+    return judge(seed, spec, vm, hosts)
+
+
+def judge(seed: int, spec: dict[str, Any], vm: EffectiveVM, hosts: list[HostWithClaims]) -> str:
+    outcome = place(request_of(spec, vm), fleet_of(hosts))
+    expected = ranks(spec, vm, hosts)
     match outcome:
         case Placed():
             host, claims = next(
                 one for one in hosts if one[0]["metadata"]["name"] == outcome.node_name
             )
-            wrong = violations(
-                outcome.placement.to_api(),
-                {"spec": spec},
-                host,
-                [claim.to_api() for claim in claims],
-            )
+            claim = Placement.model_validate(outcome.placement.to_api())
+            wrong = claim_violations(claim, vm, host, claims)
             assert wrong == [], f"seed {seed}: {wrong}"
             assert outcome.node_name in expected, f"seed {seed}: accepted, the oracle refuses"
             best = min(expected.values())
             assert expected[outcome.node_name] == best, f"seed {seed}: {expected}"
-            assert outcome.distance == best[1].distance, f"seed {seed}"
+            got = (outcome.fallbacks, outcome.astray, outcome.distance)
+            assert got == (best[1].fallbacks, best[1].astray, best[1].distance), f"seed {seed}"
             return "placed"
         case Refusal():
             assert expected == {}, f"seed {seed}: refused {outcome}, the oracle finds {expected}"
@@ -121,5 +132,27 @@ def test_engine_agrees_with_the_exhaustive_search(block: int) -> None:
 @pytest.mark.parametrize("block", range(100))
 def test_engine_agrees_with_the_exhaustive_search_on_many_hosts(block: int) -> None:
     outcomes = [check(1_000_000 + block * 1000 + number) for number in range(500)]
+
+    assert outcomes.count("undecided") == 0
+
+
+WISHFUL = Sizes(cells=4, cores=5, vcpus=5, guest_cells=3)
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_engine_agrees_on_vms_with_every_kind_of_wish(block: int) -> None:
+    outcomes = [check(block * 1000 + number, WISHFUL, wishes=True) for number in range(300)]
+
+    assert outcomes.count("undecided") == 0
+    assert outcomes.count("placed") > 30
+    assert outcomes.count("refused") > 30
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("block", range(100))
+def test_engine_agrees_on_many_vms_with_every_kind_of_wish(block: int) -> None:
+    outcomes = [
+        check(2_000_000 + block * 1000 + number, WISHFUL, wishes=True) for number in range(500)
+    ]
 
     assert outcomes.count("undecided") == 0

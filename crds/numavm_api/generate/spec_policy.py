@@ -11,7 +11,7 @@ from typing import Final
 from numavm_api.cpu import MAX_VCPUS
 from numavm_api.cpuset import MAX_MEMBER
 from numavm_api.generate.policy import Policy, Validation
-from numavm_api.generate.rules import bytes_of
+from numavm_api.generate.rule import bytes_of
 from numavm_api.quantity import format_bytes
 from numavm_api.rules_cpus import MAX_PC_VCPUS
 from numavm_api.rules_memory import MAX_MEMORY

@@ -7,7 +7,7 @@ pools change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numavm_agent.domain.model import CannotRender
 from numavm_api.cpuset import CpuSet
@@ -24,6 +24,16 @@ class Pins:
     """vCPU number -> host CPUs its thread may run on."""
     emulator: CpuSet
     """Host CPUs for every other thread of the emulator."""
+    floating: CpuSet | None = None
+    """Host CPUs for I/O threads that hold none of their own; None: those of the emulator."""
+    io_threads: tuple[CpuSet, ...] = ()
+    """Host CPUs of I/O threads that hold some, in the order of their ids."""
+
+    def of_io_thread(self, position: int) -> CpuSet:
+        """Return the host CPUs of an I/O thread, by its position among the ids."""
+        if self.io_threads:
+            return self.io_threads[position]
+        return self.emulator if self.floating is None else self.floating
 
 
 def settled_pins(
@@ -52,9 +62,12 @@ def settled_pins(
     if vm is not None and placement.cpu_placement is CpuPlacement.SHARED:
         vcpus = {vcpu: _chosen(vcpu, cpus, vm) for vcpu, cpus in vcpus.items()}
     chosen = vm.emulator_candidates if vm is not None else None
+    emulator = _emulator_pin(placement, pools, cells, held, chosen)
     return Pins(
         vcpus=dict(sorted(vcpus.items())),
-        emulator=_emulator_pin(placement, pools, cells, held, chosen),
+        emulator=emulator,
+        floating=emulator,
+        io_threads=tuple(placement.io_thread_cpus),
     )
 
 
@@ -82,7 +95,7 @@ def starting_pins(
     for cell in placement.host_cells:
         if floating.isdisjoint(cells[cell]):
             wide = wide | cells[cell]
-    return Pins(vcpus=settled.vcpus, emulator=wide)
+    return replace(settled, emulator=wide)
 
 
 def cpus_of(host_cells: CpuSet, cells: Mapping[int, CpuSet]) -> CpuSet:

@@ -114,6 +114,11 @@ def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, st
     """Yield (field, what the claim says, what the spec says) for all that must be the same in both."""
     kind = CpuPlacement.DEDICATED if vm.dedicated else CpuPlacement.SHARED
     yield "placement.cpuPlacement", str(placement.cpu_placement), str(kind)
+    io_threads = str(vm.dedicated_io_threads)
+    yield "number of placement.ioThreadCpus", str(len(placement.io_thread_cpus)), io_threads
+    devices = sorted(device.name for device in vm.host_devices)
+    held = sorted(device.name for device in placement.devices)
+    yield "placement.devices[].name", str(held), str(devices)
     if vm.derived_cells is not None:
         every = CpuSet(frozenset(range(vm.vcpus)))
         vcpus = CpuSet.union_of(cell.vcpus for cell in placement.cells)
@@ -129,6 +134,8 @@ def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, st
         yield f"{where}.memory", format_bytes(placed.memory), format_bytes(cell.memory)
         yield f"{where}.pageSize", format_bytes(placed.page_size), format_bytes(cell.page_size)
         pcpus = len(cell.vcpus) if vm.dedicated else 0
+        plugged = Bytes(min(placed.plugged or 0, cell.plugged))  # a claim may hold room for more
+        yield f"{where}.plugged", format_bytes(plugged), format_bytes(cell.plugged)
         yield f"number of {where}.pcpus", str(len(placed.pcpus)), str(pcpus)
 
 
@@ -187,7 +194,11 @@ def _dedicated_cpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]
 
 def _own_cpus_sound(placement: Placement) -> Iterator[Refused]:
     """A claim gives each of its CPUs once, and holds what it gives."""
-    given = [*(pcpus for cell in placement.cells for pcpus in cell.pcpus), placement.emulator_cpus]
+    given = [
+        *(pcpus for cell in placement.cells for pcpus in cell.pcpus),
+        placement.emulator_cpus,
+        *placement.io_thread_cpus,
+    ]
     seen = CpuSet()
     for cpus in given:
         twice = cpus & seen

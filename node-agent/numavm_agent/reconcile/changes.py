@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from numavm_agent.reconcile.device_changes import device_memory, with_device_defaults
 from numavm_api.backing import Switch
 from numavm_api.cpu import CellDistances
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
@@ -12,7 +13,9 @@ from numavm_api.hmat import Bandwidth, Interconnects, Latency
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, format_bytes
 
-APPLIED_LIVE: Final = frozenset({"runStrategy", "terminationGracePeriodSeconds", "restartToken"})
+APPLIED_LIVE: Final = frozenset(
+    {"runStrategy", "terminationGracePeriodSeconds", "restartToken", "priorityClassName"}
+)
 """Fields of the spec that take effect without a restart."""
 _NOTHING: Final = "nothing"
 _NAMED_BY: Final = ("name", "id")
@@ -42,6 +45,7 @@ def _with_defaults(spec: NumaVMSpec) -> dict[str, Any]:
     vm = effective(spec)
     backing = vm.backing
     document["domain"]["memory"] = {
+        **device_memory(spec, vm),
         "guest": format_bytes(vm.memory),
         "backing": {
             **document["domain"]["memory"]["backing"],
@@ -49,6 +53,7 @@ def _with_defaults(spec: NumaVMSpec) -> dict[str, Any]:
             "locked": backing.locked,
         },
     }
+    with_device_defaults(document["domain"], spec, vm)
     ways = ("maxSockets", "vcpus", "onlineVcpus", "pinning", "realtime")
     cpu = {key: part for key, part in document["domain"]["cpu"].items() if key not in ways}
     document["domain"]["cpu"] = cpu | _cpus(spec, vm)

@@ -1,16 +1,19 @@
 """Where a VM goes: host, host cells, CPUs, pages, emulator and overhead in one decision. Pure.
 
-The story, one file a chapter: a `request` states demands; a `host` becomes what is `free` under claims
-(`state`, `fleet`); `candidates` sorts out hosts that do not come into question; `fit` maps guest cells to host
-cells, sound and complete (`problem`, `distinct`, `sharing`, `spanning`, `complete`); `score` says what is left;
-`choose` takes the best host, with what `memory` knows already; `cpus` picks the CPUs and `build` writes the
-claim; `misses`, `summary` and `explain` say why not.
+The story, one file a chapter: a `request` states its `demands` as the `shape` of each of its `alternatives`; a `host`
+becomes what is `free` under claims (`state`, `fleet`, `devices`, `caches`); `candidates` sorts out hosts that do not
+come into question (`nodes`); `fit` tries the alternatives, and `search` maps guest cells to host cells, sound and
+complete (`problem`, `openings`, `distinct`, `sharing`, `spanning`, `complete`, `hands`); `score` says what is left;
+`choose` takes the best host, with what `memory` knows already; `cpus` picks the CPUs and `build` writes the claim;
+`misses`, `summary` and `explain` say why not; `queue` says whose turn it is.
 """
 
-from numavm_operator.placement.choose import place
+from numavm_operator.placement.choose import host_to_keep, place
+from numavm_operator.placement.demands import overhead_of
 from numavm_operator.placement.explain import Explanation, explain
 from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.host import Host, host_from
+from numavm_operator.placement.nodes import Taint
 from numavm_operator.placement.outcome import (
     Cause,
     CauseCount,
@@ -20,26 +23,34 @@ from numavm_operator.placement.outcome import (
     Undecided,
 )
 from numavm_operator.placement.policy import Policy, Weights
-from numavm_operator.placement.request import Request, overhead_of, request_for
+from numavm_operator.placement.queue import DEFAULT_PRIORITY, Patience, Queue, Turn, turn_of
+from numavm_operator.placement.request import Request, request_for
 from numavm_operator.placement.summary import summary
 
 __all__ = [
+    "DEFAULT_PRIORITY",
     "Cause",
     "CauseCount",
     "Explanation",
     "Fleet",
     "Host",
     "Miss",
+    "Patience",
     "Placed",
     "Policy",
+    "Queue",
     "Refusal",
     "Request",
+    "Taint",
+    "Turn",
     "Undecided",
     "Weights",
     "explain",
     "host_from",
+    "host_to_keep",
     "overhead_of",
     "place",
     "request_for",
     "summary",
+    "turn_of",
 ]

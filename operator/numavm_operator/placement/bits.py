@@ -1,6 +1,8 @@
-"""Small sets of host cells as bits of one integer."""
+"""Small sets as bits of one integer: CPUs, and indices of host cells."""
 
 from __future__ import annotations
+
+from numavm_api.cpuset import CpuSet
 
 
 def members(mask: int) -> list[int]:
@@ -11,3 +13,16 @@ def members(mask: int) -> list[int]:
         positions.append(lowest.bit_length() - 1)
         mask ^= lowest
     return positions
+
+
+def mask_of(cpus: CpuSet) -> int:
+    """Return the set as bits of one integer."""
+    mask = 0
+    for cpu in cpus.members:
+        mask |= 1 << cpu
+    return mask
+
+
+def cpus_of(mask: int) -> CpuSet:
+    """Return the set whose bits are in `mask`."""
+    return CpuSet(frozenset(members(mask)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from numavm_api.numavm import DomainType
 from numavm_operator.placement.host import Host
 from numavm_operator.placement.outcome import Cause, Miss
-from numavm_operator.placement.request import CpuRule, Request, Shape
+from numavm_operator.placement.request import HostNeeds, Request, Wanted
+from numavm_operator.placement.shape import CpuRule, Shape
 
 
 def ineligible(host: Host, request: Request) -> Miss | None:
@@ -14,17 +15,25 @@ def ineligible(host: Host, request: Request) -> Miss | None:
         return Miss(Cause.TIED_ELSEWHERE, detail=request.tied_to)
     if host.name in request.excluded:
         return Miss(Cause.EXCLUDED, detail=request.excluded[host.name])
+    if host.name in request.kept:
+        return Miss(Cause.KEPT, detail=request.kept[host.name])
     return None
 
 
-def unsuitable(host: Host, shape: Shape) -> Miss | None:
-    """Return why `host` is not for any VM of this shape; None: what is free decides."""
-    return _not_open(host) or _unable(host, shape) or _without_siblings(host, shape)
+def unsuitable(host: Host, wanted: Wanted) -> Miss | None:
+    """Return why `host` is not for any VM that wants this; None: what is free decides."""
+    shape = wanted.shape
+    return (
+        _not_open(host)
+        or _wrong_node(host, wanted.host)
+        or _unable(host, wanted.host, shape)
+        or _without_siblings(host, shape)
+    )
 
 
-def emulated(host: Host, shape: Shape) -> bool:
-    """Tell whether a VM of this shape would run under TCG here."""
-    return shape.domain_type is DomainType.TCG or not host.kvm
+def emulated(host: Host, needs: HostNeeds) -> bool:
+    """Tell whether such a VM would run under TCG here."""
+    return needs.domain_type is DomainType.TCG or not host.kvm
 
 
 def _not_open(host: Host) -> Miss | None:
@@ -39,18 +48,25 @@ def _not_open(host: Host) -> Miss | None:
     return None
 
 
-def _unable(host: Host, shape: Shape) -> Miss | None:
-    for label, value in shape.node_selector:
-        if host.labels.get(label) != value:
+def _wrong_node(host: Host, needs: HostNeeds) -> Miss | None:
+    taint = needs.nodes.repelled_by(host.node)
+    if taint is not None:
+        return Miss(Cause.TAINT, detail=str(taint))
+    for label, value in needs.node_selector:
+        if (host.node.labels or {}).get(label) != value:
             return Miss(Cause.NODE_SELECTOR, detail=f"{label}={value}")
-    no_type = _wrong_domain_type(host, shape.domain_type)
+    return None if needs.nodes.suits(host.node) else Miss(Cause.NODE_AFFINITY)
+
+
+def _unable(host: Host, needs: HostNeeds, shape: Shape) -> Miss | None:
+    no_type = _wrong_domain_type(host, needs.domain_type)
     if no_type is not None:
         return no_type
-    if shape.machine_type.startswith("pc-") and shape.machine_type not in host.machine_types:
-        return Miss(Cause.MACHINE_TYPE, detail=shape.machine_type)
+    if needs.machine_type.startswith("pc-") and needs.machine_type not in host.machine_types:
+        return Miss(Cause.MACHINE_TYPE, detail=needs.machine_type)
     if shape.vcpus > host.max_vcpus:
         return Miss(Cause.MAX_VCPUS, shape.vcpus, host.max_vcpus)
-    for path in shape.host_paths:
+    for path in needs.host_paths:
         if not any(_below(path, directory) for directory in host.directories):
             return Miss(Cause.NOT_PERMITTED, detail=path)
     return None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from numavm_operator.placement.build import placement_of
-from numavm_operator.placement.candidates import ineligible
+from numavm_operator.placement.candidates import ineligible, unsuitable
+from numavm_operator.placement.fit import fit
 from numavm_operator.placement.fleet import Fleet
-from numavm_operator.placement.memory import Ranking
+from numavm_operator.placement.memory import HARD_RANKS, Ranking
 from numavm_operator.placement.outcome import (
     Cause,
     CauseCount,
@@ -19,6 +20,7 @@ from numavm_operator.placement.outcome import (
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
 from numavm_operator.placement.request import Request
+from numavm_operator.placement.state import FitKey, HostState
 
 DEFAULT_POLICY = Policy()
 
@@ -28,11 +30,11 @@ def place(
 ) -> Placed | Refusal | Undecided:
     """Return where the VM goes and what it holds there, or why it goes nowhere.
 
-    In this order the best host wins: KVM before emulation, no compromise (shared or spanned host cells), least
-    distance, the former host, least fragmentation by the policy's weights, name. The same input gives the same
-    answer.
+    In this order the best host wins: KVM before emulation, no compromise (shared, spanned or more host cells), the
+    page sizes asked for first, preferred devices near, least distance, no soft taint, preferred nodes, the former
+    host, least fragmentation by the policy's weights, name. The same input gives the same answer.
     """
-    ranking = fleet.lineage.ranking(request.shape, policy, fleet.states)
+    ranking = fleet.lineage.ranking(request.wanted, policy, fleet.states)
     name = _best(ranking, request)
     answer = ranking.answers[name] if name is not None else None
     if name is None or answer is None or not isinstance(answer.verdict, Fit):
@@ -43,24 +45,46 @@ def place(
         placement=placement_of(answer.state, request, found),
         spans_cells=not request.shape.declared and len(found.host_cells[0]) > 1,
         distance=found.distance,
+        fallbacks=found.settled[0],
+        astray=found.settled[1],
     )
 
 
+def host_to_keep(request: Request, fleet: Fleet) -> str | None:
+    """Return the host that is nearest to having room for a VM that was refused: the one with most CPUs free.
+
+    None: no host could take it even if nothing were held there, so that keeping one would be in vain.
+    """
+    able: dict[FitKey, bool] = {}
+    best: tuple[int, str] | None = None
+    for name, state in fleet.states.items():
+        if ineligible(state.host, request) or unsuitable(state.host, request.wanted):
+            continue
+        empty = HostState.of(state.host, {})
+        key = empty.fit_key(request.shape)
+        if key not in able:
+            able[key] = isinstance(fit(empty, request.wanted, DEFAULT_POLICY), Fit)
+        entry = (-sum(cell.free for cell in state.cells), name)
+        if able[key] and (best is None or entry < best):
+            best = entry
+    return None if best is None else best[1]
+
+
 def _best(ranking: Ranking, request: Request) -> str | None:
+    out = request.excluded.keys() | request.kept.keys()
     if request.tied_to is not None:
         tied = ranking.answers.get(request.tied_to)
-        fits = (
-            tied is not None and tied.rank is not None and request.tied_to not in request.excluded
-        )
+        fits = tied is not None and tied.rank is not None and request.tied_to not in out
         return request.tied_to if fits else None
-    best = ranking.best(request.excluded)
+    best = ranking.best(out)
     if best is None:
         return None
     former = request.former_host
-    if former is None or former in request.excluded or former not in ranking.answers:
+    if former is None or former in out or former not in ranking.answers:
         return best[1]
     rank = ranking.answers[former].rank
-    return former if rank is not None and rank[:3] <= best[0][:3] else best[1]
+    as_good = rank is not None and rank[:HARD_RANKS] <= best[0][:HARD_RANKS]
+    return former if as_good else best[1]
 
 
 def _refused(ranking: Ranking, request: Request) -> Refusal | Undecided:

@@ -235,7 +235,7 @@ class _Search:
         choice = self.choice
         if not choice.wanted:
             return True
-        open_cells = choice.candidates[0] & ~used
+        open_cells = self._allowed & ~used
         others = sorted((choice.gives[cell] for cell in members(open_cells)), reverse=True)
         more = len(choice.candidates) - used.bit_count()
         given = sum(choice.gives[cell] for cell in members(used))

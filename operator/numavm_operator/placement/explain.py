@@ -83,23 +83,24 @@ def explain(request: Request, fleet: Fleet, policy: Policy = DEFAULT_POLICY) -> 
 
 def _explain_host(state: HostState, request: Request, policy: Policy) -> HostExplanation:
     name = state.host.name
-    closed = ineligible(state.host, request) or unsuitable(state.host, request.shape)
+    closed = ineligible(state.host, request) or unsuitable(state.host, request.wanted)
     if closed is not None:
         return _missed(name, closed, ())
-    match fit(state, request.shape, policy):
+    match fit(state, request.wanted, policy):
         case Fit() as found:
             return _fitting(state, request, policy, found)
         case Miss() as miss:
             return _missed(name, miss, _cells(state, request))
         case NoFit():
-            return _missed(name, why_not(state, request.shape), _cells(state, request))
+            return _missed(name, why_not(state, request.wanted), _cells(state, request))
         case OutOfSteps():
             return HostExplanation(name, fits=False, message="not searched to the end")
 
 
 def _fitting(state: HostState, request: Request, policy: Policy, found: Fit) -> HostExplanation:
     ids = [cell.id for cell in state.host.cells]
-    score = score_of(state, request.shape, found, policy.weights)
+    shape = request.wanted.ways[found.way].shape
+    score = score_of(state, shape, found, policy.weights)
     return HostExplanation(
         state.host.name,
         fits=True,

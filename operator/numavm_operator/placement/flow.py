@@ -1,11 +1,12 @@
-"""Sharing out: demands that may be met from several places, places with limits.
+"""Sharing out: demands that may be met from several places, places with limits; and wishes that want one thing each.
 
-A transport problem with a yes or no answer, solved by augmenting paths (Ford and Fulkerson): exact, and small
-enough here (16 guest cells, 64 host cells) to need nothing cleverer.
+Flows with a yes or no answer, solved by augmenting paths (Ford and Fulkerson): exact, and small enough here
+(16 guest cells, 64 host cells, 512 threads) to need nothing cleverer.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -96,3 +97,77 @@ def _shift(
         given[demand][place] = given[demand].get(place, 0) + amount
         if position + 1 < len(chain):
             given[demand][chain[position + 1][1]] -= amount
+
+
+def match_all(options: Sequence[Sequence[int]]) -> list[int] | None:
+    """Return one option for each, all different, or None: there is no such choice."""
+    one_group = dict.fromkeys((option for some in options for option in some), 0)
+    return match_within(options, one_group, (len(options),))
+
+
+def match_within(
+    options: Sequence[Sequence[int]], group_of: Mapping[int, int], caps: Sequence[int]
+) -> list[int] | None:
+    """Return one option for each, all different and no more of a group than its cap; None: there is no such choice.
+
+    Args:
+        options: What will do, per wish, the preferred first.
+        group_of: The group of each option.
+        caps: How many options of each group may be chosen.
+    """
+    chosen: dict[int, int] = {}
+    for start in range(len(options)):
+        came_from: dict[int, tuple[int, int]] = {}
+        queue, end = [start], None
+        for wish in queue:
+            end = _open_option(options[wish], group_of, caps, chosen)
+            if end is not None:
+                _take_over(wish, end, start, came_from, chosen)
+                break
+            for option in options[wish]:
+                for other in _in_the_way(option, group_of, chosen):
+                    if other != start and other not in came_from:
+                        came_from[other] = (wish, option)
+                        queue.append(other)
+        if end is None:
+            return None
+    return [chosen[wish] for wish in range(len(options))]
+
+
+def _open_option(
+    options: Sequence[int],
+    group_of: Mapping[int, int],
+    caps: Sequence[int],
+    chosen: Mapping[int, int],
+) -> int | None:
+    """Return an option that nobody has, in a group that is not full."""
+    held = set(chosen.values())
+    counts = Counter(group_of[option] for option in held)
+    return next(
+        (
+            option
+            for option in options
+            if option not in held and counts[group_of[option]] < caps[group_of[option]]
+        ),
+        None,
+    )
+
+
+def _in_the_way(option: int, group_of: Mapping[int, int], chosen: Mapping[int, int]) -> list[int]:
+    """Return whose moving would free an option: its owner, or else anyone in its group."""
+    owner = [wish for wish, held in chosen.items() if held == option]
+    return owner or [wish for wish, held in chosen.items() if group_of[held] == group_of[option]]
+
+
+def _take_over(
+    wish: int,
+    option: int,
+    start: int,
+    came_from: Mapping[int, tuple[int, int]],
+    chosen: dict[int, int],
+) -> None:
+    """Give each wish on the path the option that the next one leaves."""
+    chosen[wish] = option
+    while wish != start:
+        wish, option = came_from[wish]
+        chosen[wish] = option

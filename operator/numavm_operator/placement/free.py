@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from numavm_api.quantity import Bytes
+from numavm_operator.placement.caches import Kind, cache_sets, cheapest, most_units
 from numavm_operator.placement.host import Cell
-from numavm_operator.placement.request import CellDemand, CpuRule
+from numavm_operator.placement.shape import CellDemand, CpuRule
 
 _NO_ROOM = -1
 """Not even the singles and the emulator fit."""
@@ -53,13 +54,21 @@ class FreeCell:
     """There are CPUs here for floating emulator threads that no dedicated VM can ever take."""
     memory: Memory
     """Bytes left per page size; negative where too much was promised."""
+    caches: tuple[Kind, ...]
+    """The last-level caches that are free as a whole, by their cores."""
+    devices: int
+    """Free host devices here."""
 
     def takes(self, demand: CellDemand) -> bool:
         """Tell whether a demand fits on what is left; nothing else is on the cell."""
         if demand.least > self.takeable:
             return False
         capacity = self.unit_capacity(
-            demand.rule, demand.group_size, demand.singles, demand.emulators
+            demand.rule,
+            demand.group_size,
+            demand.singles,
+            demand.emulators,
+            whole_caches=demand.whole_caches,
         )
         if demand.units > capacity:
             return False
@@ -80,7 +89,14 @@ class FreeCell:
         return any(size == page_size for size, _ in self.memory)
 
     def unit_capacity(
-        self, rule: CpuRule, size: int, singles: int, emulators: int, kept: int = 0
+        self,
+        rule: CpuRule,
+        size: int,
+        singles: int,
+        emulators: int,
+        *,
+        kept: int = 0,
+        whole_caches: bool = False,
     ) -> int:
         """Return how many units fit beside `singles` vCPUs and `emulators`; -1 where not even those fit.
 
@@ -90,8 +106,12 @@ class FreeCell:
             singles: vCPUs beside the groups.
             emulators: CPUs (with `WHOLE_CORES`: cores) for emulator threads.
             kept: Of the free CPUs, so many must stay free.
+            whole_caches: Last-level caches are taken whole.
         """
         takeable = self.takeable if kept == 0 else max(min(self.takeable, self.free - kept), 0)
+        if whole_caches:
+            sets = cache_sets(self.caches)
+            return max(most_units(sets, takeable, rule, size, singles, emulators), _NO_ROOM)
         match rule:
             case CpuRule.FLOAT:
                 return max(self.shared_room, 0)
@@ -104,8 +124,20 @@ class FreeCell:
                 cores = bisect_right(self.whole_cores, takeable) - 1
                 return max(cores - emulators, _NO_ROOM)
 
-    def cpus_taken(self, rule: CpuRule, size: int, units: int, singles: int, emulators: int) -> int:
+    def cpus_taken(
+        self,
+        rule: CpuRule,
+        size: int,
+        units: int,
+        singles: int,
+        emulators: int,
+        *,
+        whole_caches: bool = False,
+    ) -> int:
         """Return how many CPUs a load takes that fits."""
+        if whole_caches:
+            bearing = cheapest(cache_sets(self.caches), rule, size, units, singles, emulators)
+            return self.free if bearing is None else bearing.cpus
         match rule:
             case CpuRule.FLOAT:
                 return 0
@@ -119,7 +151,13 @@ class FreeCell:
 
 
 def free_cell(
-    cell: Cell, use: CellUse, *, follows: bool, allocation_percent: int, keep_one: bool
+    cell: Cell,
+    use: CellUse,
+    *,
+    follows: bool,
+    allocation_percent: int,
+    keep_one: bool,
+    devices: int,
 ) -> FreeCell:
     """Return what `use` leaves of a cell.
 
@@ -129,6 +167,7 @@ def free_cell(
         follows: Shared CPUs are what dedicated VMs leave; else a pool of their own.
         allocation_percent: Shared vCPUs per 100 shared CPUs.
         keep_one: The emulator threads of some VM have nowhere to go but this cell's free CPUs.
+        devices: Host devices of the cell that nobody holds.
     """
     free_mask = cell.dedicated & ~use.held
     free = free_mask.bit_count()
@@ -146,6 +185,8 @@ def free_cell(
         whole_cores=whole,
         refuge=bool(cell.housekeeping & ~use.held) or (not follows and shared > 0),
         memory=_memory_left(cell, use),
+        caches=_whole_caches(cell, free_mask),
+        devices=devices,
     )
 
 
@@ -168,6 +209,18 @@ def _cores_left(cell: Cell, free_mask: int) -> tuple[int, tuple[int, ...], tuple
     for width in sorted(widths):
         whole.append(whole[-1] + width)
     return sum(left * cores for left, cores in with_free.items()), groups, tuple(whole)
+
+
+def _whole_caches(cell: Cell, free_mask: int) -> tuple[Kind, ...]:
+    """Return the last-level caches all of whose CPUs are free; their cores stand together in `cell.cores`."""
+    caches: dict[int, list[int] | None] = {}
+    for core in cell.cores:
+        widths = caches.setdefault(core.last_level_cache, [])
+        if widths is not None and core.threads & free_mask == core.threads:
+            widths.append(core.width)
+        else:
+            caches[core.last_level_cache] = None
+    return tuple(sorted(tuple(sorted(widths)) for widths in caches.values() if widths))
 
 
 def _memory_left(cell: Cell, use: CellUse) -> Memory:

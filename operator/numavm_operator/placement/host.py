@@ -14,6 +14,9 @@ from numavm_api.conditions import HostConditionType
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import Capabilities, EffectivePools, HostCell, NumaHostSpec, NumaHostStatus
 from numavm_api.quantity import BASE_PAGE, Bytes
+from numavm_operator.placement.bits import mask_of
+from numavm_operator.placement.devices import HostDevice, devices_of
+from numavm_operator.placement.nodes import NodeFacts, Taint
 
 LOCAL_DISTANCE: Final = 10
 REMOTE_DISTANCE: Final = 20
@@ -44,6 +47,8 @@ class Cell:
     housekeeping: int
     memory: Mapping[Bytes, int]
     """Bytes that NumaVM may hand out, per page size."""
+    sockets: frozenset[int] = frozenset()
+    """Physical packages of its CPUs."""
 
     @property
     def has_siblings(self) -> bool:
@@ -63,7 +68,9 @@ class Host:
     """Per cell, the first cell with the same distances to all others: the two can change places."""
     shared_follows: bool
     allocation_percent: int
-    labels: Mapping[str, str]
+    node: NodeFacts
+    devices: tuple[HostDevice, ...]
+    """PCI devices that VMs may have, by address."""
     ready: bool
     not_ready_because: str
     reachable: bool
@@ -89,6 +96,8 @@ def host_from(
     status: NumaHostStatus,
     *,
     labels: Mapping[str, str] | None = None,
+    taints: tuple[Taint, ...] = (),
+    cordoned: bool = False,
     reachable: bool = True,
 ) -> Host:
     """Return the host of a NumaHost. Never raises: what is missing in the report makes the host not ready.
@@ -98,6 +107,8 @@ def host_from(
         spec: The administrator's part.
         status: The agent's report. Its claims are not read: hand them to `Fleet.with_claim`.
         labels: Of the Kubernetes node.
+        taints: Of the Kubernetes node.
+        cordoned: Whether the Kubernetes node is marked unschedulable.
         reachable: The caller's judgement of the host's Lease and of the age of the report.
     """
     pools = status.pools or EffectivePools(
@@ -114,7 +125,8 @@ def host_from(
         alike=_alike(distances),
         shared_follows=pools.shared_follows_dedicated,
         allocation_percent=spec.cpu_allocation_percent,
-        labels=dict(labels or {}),
+        node=NodeFacts(name, dict(labels or {}), taints, cordoned),
+        devices=devices_of(status),
         ready=not because,
         not_ready_because=because,
         reachable=reachable,
@@ -126,24 +138,6 @@ def host_from(
         machine_types=_machine_types(able),
         directories=tuple(status.permitted.directories),
     )
-
-
-def mask_of(cpus: CpuSet) -> int:
-    """Return the set as bits of one integer."""
-    mask = 0
-    for cpu in cpus.members:
-        mask |= 1 << cpu
-    return mask
-
-
-def cpus_of(mask: int) -> CpuSet:
-    """Return the set whose bits are in `mask`."""
-    members = []
-    while mask:
-        lowest = mask & -mask
-        members.append(lowest.bit_length() - 1)
-        mask ^= lowest
-    return CpuSet(frozenset(members))
 
 
 def _machine_types(able: Capabilities | None) -> frozenset[str]:
@@ -177,6 +171,7 @@ def _cell(cell: HostCell, pools: EffectivePools) -> Cell:
         shared=0 if follows else mask_of(pools.shared) & usable,
         housekeeping=mask_of(pools.housekeeping) & usable,
         memory=memory,
+        sockets=frozenset(cpu.socket for cpu in cell.cpus),
     )
 
 

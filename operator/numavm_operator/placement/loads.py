@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from numavm_api.quantity import BASE_PAGE, Bytes
 from numavm_operator.placement.free import FreeCell
-from numavm_operator.placement.request import CellNeed, Shape
+from numavm_operator.placement.shape import CellNeed, Shape
 
 
 class OutOfStepsError(Exception):
@@ -20,6 +20,7 @@ class Budget:
     """Counts the nodes of one search down."""
 
     left: int
+    used: int = 0
 
     def step(self) -> None:
         """Count one node.
@@ -30,6 +31,7 @@ class Budget:
         if self.left <= 0:
             raise OutOfStepsError
         self.left -= 1
+        self.used += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,23 @@ class Loads:
         singles = self.singles[host_cell]
         return (
             self.cells[host_cell].unit_capacity(
-                shape.rule, shape.group_size, singles, emulators, kept
+                shape.rule,
+                shape.group_size,
+                singles,
+                emulators,
+                kept=kept,
+                whole_caches=shape.whole_caches,
             )
             - units
         )
+
+    def spare(self, host_cell: int, *, emulators: int = 0, kept: int = 0) -> int:
+        """Return how many more threads with a CPU (or core) of their own the cell bears; negative: not its load."""
+        wanted = self.shape.io_threads
+        for more in range(wanted, -1, -1):
+            if self.unit_room(host_cell, emulators=emulators + more, kept=kept) >= 0:
+                return more
+        return -1
 
     def taken(self, host_cell: int, emulators: int = 0) -> int:
         """Return the CPUs that the load takes of the cell, which bears it."""
@@ -106,7 +121,12 @@ class Loads:
         if not (units or singles or emulators):
             return 0
         return self.cells[host_cell].cpus_taken(
-            shape.rule, shape.group_size, units, singles, emulators
+            shape.rule,
+            shape.group_size,
+            units,
+            singles,
+            emulators,
+            whole_caches=shape.whole_caches,
         )
 
     def snapshot(self, host_cell: int) -> tuple[int, int, tuple[tuple[Bytes, int], ...]]:

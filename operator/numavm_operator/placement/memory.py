@@ -19,7 +19,7 @@ from numavm_operator.placement.fit import NoFit, OutOfSteps, Verdict, fit, why_n
 from numavm_operator.placement.outcome import Miss
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
-from numavm_operator.placement.request import Shape
+from numavm_operator.placement.request import Wanted
 from numavm_operator.placement.score import score_of
 from numavm_operator.placement.state import FitKey, HostState
 
@@ -29,8 +29,11 @@ MAX_JOURNAL: Final = 100_000
 ALIKE_PER_HOST: Final = 4
 """Remembered answers per host of the fleet before a shape's memory of states is emptied."""
 
-Rank = tuple[bool, int, int, float]
-"""Emulated, compromise, distance, what is left: the order in which answers are preferred."""
+Rank = tuple[bool, int, int, int, int, int, int, float]
+"""Emulated, compromise, page sizes fallen back, devices astray, distance, soft taints, node affinity, what is left:
+the order in which answers are preferred."""
+HARD_RANKS: Final = 7
+"""Up to here the former host has to be as good as the best."""
 States = Mapping[str, HostState]
 
 
@@ -48,7 +51,7 @@ class Answer:
 class Ranking:
     """Every host's answer to one shape of request."""
 
-    shape: Shape
+    wanted: Wanted
     policy: Policy
     position: int = -1
     """How much of the journal is in; -1: nothing yet."""
@@ -101,24 +104,25 @@ class Ranking:
             case Miss() as miss:
                 return miss
             case NoFit():
-                key = answer.state.fit_key
+                key = answer.state.fit_key(self.wanted.shape)
                 if key not in self._misses:
-                    self._misses[key] = why_not(answer.state, self.shape)
+                    self._misses[key] = why_not(answer.state, self.wanted)
                 return self._misses[key]
             case OutOfSteps() | Fit():
                 return None
 
     def _ask(self, state: HostState, hosts: int) -> Answer:
-        closed = unsuitable(state.host, self.shape)
+        closed = unsuitable(state.host, self.wanted)
         if closed is not None:
             return Answer(state, closed, None)
-        verdict = self._alike.get(state.fit_key)
+        key = state.fit_key(self.wanted.shape)
+        verdict = self._alike.get(key)
         if verdict is None:
-            verdict = fit(state, self.shape, self.policy)
+            verdict = fit(state, self.wanted, self.policy)
             if len(self._alike) > ALIKE_PER_HOST * hosts:
                 self._alike.clear()
                 self._misses.clear()
-            self._alike[state.fit_key] = verdict
+            self._alike[key] = verdict
         match verdict:
             case Fit():
                 return Answer(state, verdict, self._rank(state, verdict))
@@ -126,8 +130,15 @@ class Ranking:
                 return Answer(state, verdict, None)
 
     def _rank(self, state: HostState, found: Fit) -> Rank:
-        score = score_of(state, self.shape, found, self.policy.weights)
-        return (emulated(state.host, self.shape), found.compromise, found.distance, score)
+        shape = self.wanted.ways[found.way].shape
+        return (
+            emulated(state.host, self.wanted.host),
+            found.compromise,
+            *found.settled,
+            found.distance,
+            *self.wanted.host.nodes.dislike(state.host.node),
+            score_of(state, shape, found, self.policy.weights),
+        )
 
 
 @dataclass(slots=True)
@@ -136,7 +147,7 @@ class History:
 
     journal: list[str] = field(default_factory=list)
     """The host that each step changed."""
-    rankings: OrderedDict[tuple[Policy, Shape], Ranking] = field(default_factory=OrderedDict)
+    rankings: OrderedDict[tuple[Policy, Wanted], Ranking] = field(default_factory=OrderedDict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +170,13 @@ class Lineage:
         journal.append(changed_host)
         return Lineage(self.history, self.at + 1)
 
-    def ranking(self, shape: Shape, policy: Policy, states: States) -> Ranking:
+    def ranking(self, wanted: Wanted, policy: Policy, states: States) -> Ranking:
         """Return every host's answer, asking only those that changed since this shape was last asked for."""
         rankings = self.history.rankings
-        key = (policy, shape)
+        key = (policy, wanted)
         ranking = rankings.get(key)
         if ranking is None or ranking.position > self.at:
-            ranking = Ranking(shape, policy)
+            ranking = Ranking(wanted, policy)
             ranking.fill(states)
         else:
             for name in set(self.history.journal[ranking.position : self.at]):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from numavm_api.quantity import BASE_PAGE
+from numavm_operator.placement.named_misses import io_miss, named_miss, together_by_name
 from numavm_operator.placement.outcome import Cause, Miss
-from numavm_operator.placement.problem import Problem, cpu_cause, memory_cause
-from numavm_operator.placement.request import CellNeed
+from numavm_operator.placement.problem import Problem, capacity_of, cpu_cause, memory_cause
+from numavm_operator.placement.shape import CellNeed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ def miss_of(problem: Problem) -> Miss:
         miss = _fits_nowhere(problem, guest_cell)
         if miss is not None:
             return miss
-    return _no_host_cell_for_overhead(problem) or _together(problem)
+    by_name = None if problem.shape.counts_only else named_miss(problem)
+    return by_name or _no_host_cell_for_overhead(problem) or _together(problem)
 
 
 def lacks_of(problem: Problem, cell: int, need: CellNeed) -> list[Lack]:
@@ -54,10 +56,10 @@ def _lacks_for_emulator(problem: Problem, cell: int, need: CellNeed) -> list[Lac
     """Return what the one host cell of a VM lacks for emulator and overhead on top."""
     shape, free = problem.shape, problem.cells[cell]
     lacks = []
-    capacity = free.unit_capacity(shape.rule, shape.group_size, need.singles, 0)
-    with_emulator = free.unit_capacity(shape.rule, shape.group_size, need.singles, shape.emulators)
+    capacity = capacity_of(shape, free, need.singles, 0)
+    with_emulator = capacity_of(shape, free, need.singles, shape.emulators)
     if need.units > with_emulator:
-        lacks.append(Lack(cpu_cause(shape.rule), need.units + 1, min(capacity, need.units)))
+        lacks.append(Lack(cpu_cause(shape), need.units + 1, min(capacity, need.units)))
     base = shape.overhead + (need.memory if need.page_size == BASE_PAGE else 0)
     left = max(free.memory_left(BASE_PAGE), 0)
     if base > left:
@@ -68,11 +70,11 @@ def _lacks_for_emulator(problem: Problem, cell: int, need: CellNeed) -> list[Lac
 def _cpu_lack(problem: Problem, cell: int, need: CellNeed) -> Lack:
     """Return the CPUs that are missing, in the units of the rule; the takeable ones count, not the promised ones."""
     shape, free = problem.shape, problem.cells[cell]
-    capacity = max(free.unit_capacity(shape.rule, shape.group_size, need.singles, 0), 0)
+    capacity = max(capacity_of(shape, free, need.singles, 0), 0)
     wanted = problem.loads.units[cell]
     if wanted > capacity:
-        return Lack(cpu_cause(shape.rule), wanted, capacity)
-    return Lack(cpu_cause(shape.rule), wanted + 1, wanted)
+        return Lack(cpu_cause(shape), wanted, capacity)
+    return Lack(cpu_cause(shape), wanted + 1, wanted)
 
 
 def _fits_nowhere(problem: Problem, guest_cell: int) -> Miss | None:
@@ -117,13 +119,16 @@ def _together(problem: Problem) -> Miss:
     at_once = _most_at_once(problem)
     if at_once < wanted:
         return Miss(Cause.HOST_CELLS, wanted, at_once)
+    by_name = io_miss(problem)
+    if by_name is not None:
+        return by_name
     if problem.spread:
-        return Miss(cpu_cause(problem.shape.rule), *_spread_numbers(problem))
+        return Miss(cpu_cause(problem.shape), *_spread_numbers(problem))
     overhead = problem.shape.overhead
     most = _most_left_beside_guest(problem)
     if most < overhead:
         return Miss(Cause.QEMU_OVERHEAD, overhead, max(most, 0), page_size=BASE_PAGE)
-    return Miss(Cause.EMULATOR_CPUS, 1, 0)
+    return together_by_name(problem) or Miss(Cause.EMULATOR_CPUS, 1, 0)
 
 
 def _most_left_beside_guest(problem: Problem) -> int:
@@ -143,10 +148,7 @@ def _spread_numbers(problem: Problem) -> tuple[int, int]:
     shape = problem.shape
     cells = {cell for one in problem.spread for cell in one.host_cells}
     wanted = sum(one.units + one.singles for one in problem.spread)
-    room = sum(
-        max(problem.cells[cell].unit_capacity(shape.rule, shape.group_size, 0, 0), 0)
-        for cell in cells
-    )
+    room = sum(max(capacity_of(shape, problem.cells[cell], 0, 0), 0) for cell in cells)
     return wanted, min(room, wanted - 1)
 
 

@@ -17,7 +17,11 @@ class Cause(StrEnum):
     UNREACHABLE = "Unreachable"
     NOT_READY = "NotReady"
     EXCLUDED = "Excluded"
+    KEPT = "Kept"
+    """Kept free for a VM that waits longer (`queue`)."""
+    TAINT = "Taint"
     NODE_SELECTOR = "NodeSelector"
+    NODE_AFFINITY = "NodeAffinity"
     NO_KVM = "NoKvm"
     EMULATION_NOT_ALLOWED = "EmulationNotAllowed"
     MACHINE_TYPE = "MachineType"
@@ -31,6 +35,11 @@ class Cause(StrEnum):
     SHARED_CPUS = "SharedCpus"
     MEMORY = "Memory"
     HUGE_PAGES = "HugePages"
+    PINNED_CPUS = "PinnedCpus"
+    """The CPUs that the user allows are not all free."""
+    WHOLE_CACHES = "WholeCaches"
+    IO_THREADS = "IoThreads"
+    DEVICES = "Devices"
     HOST_CELLS = "HostCells"
     """Each guest cell fits somewhere, not all of them at once."""
     QEMU_OVERHEAD = "QemuOverhead"
@@ -80,6 +89,10 @@ class Placed:
     """A VM that named no cells got more than one host cell."""
     distance: int
     """Sum over pairs of guest cells of their host cells' distances, there and back."""
+    fallbacks: int = 0
+    """Steps down the lists of page sizes, summed over guest cells."""
+    astray: int = 0
+    """Devices that are not near though that was preferred."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ class Weights:
     """Per CPU free in the host cells that the VM gets (mean over them)."""
     cell_gib: float = 0.002
     """Per GiB free there, of the page size that the VM takes."""
+    cell_device: float = 64.0
+    """Per free host device there: such cells are spared for VMs that ask for devices."""
     host_cpu: float = 0.15
     """Per CPU free in a cell of the host (mean over its cells)."""
 

@@ -11,7 +11,7 @@ from numavm_operator.placement.free import FreeCell
 from numavm_operator.placement.host import Host
 from numavm_operator.placement.loads import Loads, SpreadCpus
 from numavm_operator.placement.outcome import Cause, Miss
-from numavm_operator.placement.request import CellNeed, CpuRule, Shape
+from numavm_operator.placement.shape import CellNeed, CpuRule, Shape
 from numavm_operator.placement.state import HostState
 
 
@@ -25,16 +25,25 @@ class Fit:
     units: tuple[tuple[int, int, int], ...]
     """(guest cell, host cell, units) where CPUs come from several host cells."""
     singles: tuple[tuple[int, int], ...]
+    io_threads: tuple[int, ...]
+    """The host cell of each I/O thread with a CPU of its own."""
+    by_hand: tuple[int, ...]
+    """The CPU of each thread, where the user had a hand in it (`hands`)."""
     compromise: int
     """Guest cells that share a host cell unnamed; host cells beyond the first where no cells were declared."""
     distance: int
     """Over pairs of guest cells (where none were declared: of host cells), there and back."""
+    way: int = 0
+    """Position in `Wanted.ways` of the way that was taken."""
+    settled: tuple[int, int] = (0, 0)
+    """What that way costs: steps down the lists of page sizes, devices that are not near."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What the search works on."""
 
+    state: HostState
     host: Host
     cells: tuple[FreeCell, ...]
     watched: tuple[int, ...]
@@ -71,6 +80,7 @@ def problem_of(state: HostState, shape: Shape) -> Problem | Miss:
                 return miss
     named = [nodeset for nodeset in bound if nodeset is not None]
     return Problem(
+        state=state,
         host=state.host,
         cells=state.cells,
         watched=state.watched,
@@ -131,8 +141,9 @@ def _load_bound(
         loads.book(cell, need.page_size, amount)
     if len(nodeset) > 1 and shape.rule is not CpuRule.FLOAT:
         return [SpreadCpus(guest_cell, nodeset, need.units, need.singles)]
-    for cell in nodeset:
-        loads.units[cell] += -(-need.units // len(nodeset))
+    over = [cell for cell in nodeset if loads.cells[cell].has_cpus] or nodeset
+    for cell in over:
+        loads.units[cell] += -(-need.units // len(over))
         loads.singles[cell] += need.singles
     return []
 
@@ -155,7 +166,7 @@ def _overloaded(
 def cause_at(loads: Loads, cell: int) -> Cause:
     """Return what a host cell lacks for its load."""
     if loads.unit_room(cell) < 0:
-        return cpu_cause(loads.shape.rule)
+        return cpu_cause(loads.shape)
     return _memory_short(loads, cell)[0]
 
 
@@ -163,15 +174,24 @@ def numbers_at(loads: Loads, cell: int) -> tuple[int, int]:
     """Return what the load of a host cell wants of the thing it lacks, and what there is."""
     if loads.unit_room(cell) < 0:
         shape = loads.shape
-        capacity = loads.cells[cell].unit_capacity(shape.rule, shape.group_size, 0, 0)
+        capacity = capacity_of(shape, loads.cells[cell], 0, 0)
         wanted = loads.units[cell]
         return (wanted, capacity) if wanted > capacity else (loads.singles[cell], 0)
     return _memory_short(loads, cell)[1:]
 
 
-def cpu_cause(rule: CpuRule) -> Cause:
-    """Return the cause that speaks of the CPUs of a rule."""
-    match rule:
+def capacity_of(shape: Shape, free: FreeCell, singles: int, emulators: int) -> int:
+    """Return how many units of a shape fit a cell beside singles and emulators; -1: not even these."""
+    return free.unit_capacity(
+        shape.rule, shape.group_size, singles, emulators, whole_caches=shape.whole_caches
+    )
+
+
+def cpu_cause(shape: Shape) -> Cause:
+    """Return the cause that speaks of the CPUs that a shape takes."""
+    if shape.whole_caches:
+        return Cause.WHOLE_CACHES
+    match shape.rule:
         case CpuRule.FLOAT:
             return Cause.SHARED_CPUS
         case CpuRule.ANYWHERE:

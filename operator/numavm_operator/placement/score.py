@@ -8,7 +8,7 @@ from numavm_api.quantity import GIBIBYTE, Bytes
 from numavm_operator.placement.free import FreeCell
 from numavm_operator.placement.policy import Weights
 from numavm_operator.placement.problem import Fit
-from numavm_operator.placement.request import Shape
+from numavm_operator.placement.shape import Shape
 from numavm_operator.placement.state import HostState
 
 
@@ -16,7 +16,12 @@ def slack_of(cells: Sequence[FreeCell], page_size: Bytes, weights: Weights) -> t
     """Return what each cell has to spare: the search takes the tightest first (best fit)."""
     per_byte = weights.cell_gib / GIBIBYTE
     return tuple(
-        [weights.cell_cpu * cell.free + per_byte * cell.memory_left(page_size) for cell in cells]
+        [
+            weights.cell_cpu * cell.free
+            + per_byte * cell.memory_left(page_size)
+            + weights.cell_device * cell.devices
+            for cell in cells
+        ]
     )
 
 

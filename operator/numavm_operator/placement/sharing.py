@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from numavm_operator.placement.complete import Completion
 from numavm_operator.placement.loads import Budget, OutOfStepsError
+from numavm_operator.placement.openings import by_name
 from numavm_operator.placement.problem import Problem
 
 
@@ -59,9 +60,14 @@ class _Search:
     _kinds: list[int] = field(default_factory=list)
     """Per host cell, the first cell that has as much left."""
 
+    _named: dict[int, int] = field(default_factory=dict)
+    """Per open guest cell that asks for something by name, the mask of host cells that have it."""
+
     def __post_init__(self) -> None:
         cells = self.problem.cells
         self._kinds = [cells.index(cell) for cell in cells]
+        if not self.problem.shape.counts_only:
+            self._named = {guest: by_name(self.problem, guest) for guest in self.problem.open_cells}
 
     def descend(self, depth: int, compromise: int, distance: int, *, remember: bool) -> bool:
         """Place the guest cells from `depth` on; tell whether the search may end here.
@@ -80,7 +86,7 @@ class _Search:
             return False
         guest = self.problem.open_cells[depth]
         loads = self.problem.loads
-        for shares, further, cell in self._options():
+        for shares, further, cell in self._options(guest):
             if not remember and self._no_better(compromise + shares, distance + further):
                 continue
             loads.add(cell, self.problem.shape.cells[guest])
@@ -99,13 +105,13 @@ class _Search:
             self._in_vain.add(known)
         return False
 
-    def _options(self) -> list[tuple[int, int, int]]:
+    def _options(self, guest: int) -> list[tuple[int, int, int]]:
         """Return (shares, distance, host cell), the best first."""
         problem = self.problem
         occupied = set(self._chosen.values())
         options = []
         for cell, free in enumerate(problem.cells):
-            if not free.has_cpus:
+            if not (free.has_cpus and self._named.get(guest, -1) >> cell & 1):
                 continue
             taken = cell in occupied or problem.bound_mask >> cell & 1
             distance = problem.near_bound[cell] + sum(
@@ -118,9 +124,12 @@ class _Search:
         """Return what alone decides whether the rest fits: the loads.
 
         Host cells with equal rests are interchangeable, unless something tells them apart by name: a nodeset of
-        the user, or emulators that float over a set of cells.
+        the user, or emulators that float over a set of cells. Where guest cells ask for CPUs or devices by name,
+        only the map itself decides.
         """
         problem = self.problem
+        if problem.shape.by_hand or problem.shape.devices:
+            return (depth, tuple(self._chosen.items()))
         loads = [(kind, problem.loads.snapshot(at)) for at, kind in enumerate(self._kinds)]
         named = problem.bound_mask or problem.watched
         return (depth, tuple(loads) if named else tuple(sorted(loads)))

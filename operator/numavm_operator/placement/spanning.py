@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from numavm_api.cpu import BindingMode
 from numavm_api.quantity import Bytes
 from numavm_operator.placement.loads import SpreadCpus
-from numavm_operator.placement.problem import Problem
-from numavm_operator.placement.request import CellNeed, CpuRule
+from numavm_operator.placement.problem import Problem, capacity_of
+from numavm_operator.placement.shape import CellNeed, CpuRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,5 @@ def parts_of(problem: Problem, size: int) -> Part:
     need = replace(whole, mode=BindingMode.INTERLEAVE, memory=share)
     if shape.rule is CpuRule.FLOAT:
         return Part(replace(need, units=-(-whole.units // size)), 0, 0, ())
-    gives = tuple(
-        max(cell.unit_capacity(shape.rule, shape.group_size, 0, 0), 0) for cell in problem.cells
-    )
+    gives = tuple(max(capacity_of(shape, cell, 0, 0), 0) for cell in problem.cells)
     return Part(replace(need, units=0, singles=0), whole.units, whole.singles, gives)

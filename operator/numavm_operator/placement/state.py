@@ -13,8 +13,11 @@ from functools import cached_property
 
 from numavm_api.placement import CpuPlacement, Placement
 from numavm_api.quantity import Bytes
+from numavm_operator.placement.bits import mask_of
+from numavm_operator.placement.devices import HostDevice, free_devices
 from numavm_operator.placement.free import CellUse, FreeCell, free_cell
-from numavm_operator.placement.host import Cell, Host, mask_of
+from numavm_operator.placement.host import Cell, Host
+from numavm_operator.placement.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,34 +32,43 @@ class VMUse:
     """vCPUs over shared CPUs, per id of the host cell."""
     emulator_floats_over: frozenset[int]
     """Ids of the host cells over whose CPUs its emulator floats; empty: it has a CPU of its own."""
+    devices: frozenset[str]
+    """PCI addresses."""
 
 
-def use_of(claims: Iterable[Placement]) -> VMUse:
+def use_of(claims: Iterable[Placement], host: Host) -> VMUse:
     """Return what the claims of one VM hold together."""
     cpus = 0
     memory: dict[tuple[int, Bytes], int] = {}
     floating: dict[int, int] = {}
     over: set[int] = set()
+    devices: set[str] = set()
     for claim in claims:
         cpus |= mask_of(claim.dedicated_cpus) | mask_of(claim.emulator_cpus)
         for (cell, page_size), amount in claim.memory_by_host_cell().items():
             whole = -(-amount // page_size) * page_size
             memory[cell, page_size] = max(memory.get((cell, page_size), 0), whole)
-        for cell, vcpus in floating_of(claim).items():
+        for cell, vcpus in floating_of(claim, host).items():
             floating[cell] = max(floating.get(cell, 0), vcpus)
         if not claim.emulator_cpus:
             over |= claim.host_cells.members
-    return VMUse(cpus, memory, floating, frozenset(over))
+        devices |= {device.address for device in claim.devices}
+    return VMUse(cpus, memory, floating, frozenset(over), frozenset(devices))
 
 
-def floating_of(claim: Placement) -> dict[int, int]:
-    """Return how many shared vCPUs count on each host cell: of a guest cell on several, equal shares, rounded up."""
+def floating_of(claim: Placement, host: Host) -> dict[int, int]:
+    """Return how many shared vCPUs count on each host cell.
+
+    Of a guest cell on several these are equal shares, rounded up, on those that have CPUs.
+    """
     floating: dict[int, int] = {}
     if claim.cpu_placement is not CpuPlacement.SHARED:
         return floating
     for cell in claim.cells:
-        share = -(-len(cell.vcpus) // len(cell.host_cells))
-        for host_cell in cell.host_cells:
+        vcpus = cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+        over = [one.id for one in host.cells if one.id in cell.host_cells and one.online]
+        share = -(-len(vcpus) // max(len(over), 1))
+        for host_cell in over:
             floating[host_cell] = floating.get(host_cell, 0) + share
     return floating
 
@@ -90,21 +102,43 @@ class HostState:
     @classmethod
     def of(cls, host: Host, claims: Mapping[str, tuple[Placement, ...]]) -> HostState:
         """Return the state of a host under the given claims."""
-        uses = {uid: use_of(placements) for uid, placements in claims.items()}
+        uses = {uid: use_of(placements, host) for uid, placements in claims.items()}
         return cls._made(host, claims, uses, None, None)
 
     def with_claims(self, uid: str, placements: tuple[Placement, ...]) -> HostState:
         """Return the state in which `uid` holds just these placements; none: it holds nothing."""
         claims = {**self.claims, uid: placements}
-        uses = {**self.uses, uid: use_of(placements)}
+        uses = {**self.uses, uid: use_of(placements, self.host)}
         if not placements:
             del claims[uid], uses[uid]
         changed = [use for use in (self.uses.get(uid), uses.get(uid)) if use]
         return self._made(self.host, claims, uses, self, changed)
 
     @cached_property
-    def fit_key(self) -> FitKey:
-        """What the search looks at: states of equal keys get equal answers."""
+    def held_cpus(self) -> int:
+        """Mask of every dedicated CPU that is held."""
+        held = 0
+        for use in self.uses.values():
+            held |= use.cpus
+        return held
+
+    @cached_property
+    def devices(self) -> tuple[HostDevice, ...]:
+        """The host devices that nobody holds."""
+        held = {address for use in self.uses.values() for address in use.devices}
+        return free_devices(self.host.devices, held)
+
+    def fit_key(self, shape: Shape) -> FitKey:
+        """Return what the search looks at for such a shape: states of equal keys get equal answers."""
+        if not (shape.devices or shape.by_hand):
+            return self._counts
+        cpus = (tuple(map(_names, self.host.cells)), self.held_cpus) if shape.by_hand else ()
+        devices = (self.devices, tuple(cell.sockets for cell in self.host.cells))
+        facts = (self._counts.facts, cpus, devices if shape.devices else ())
+        return FitKey(facts, hash(facts))
+
+    @cached_property
+    def _counts(self) -> FitKey:
         ids = tuple(cell.id for cell in self.host.cells)
         facts = (ids, self.cells, self.host.distances, self.watched)
         return FitKey(facts, hash(facts))
@@ -121,10 +155,14 @@ class HostState:
         watched = _watched(host, uses)
         alone = frozenset(mask for mask in watched if mask.bit_count() == 1)
         same_watch = before is not None and before.alone == alone
+        free = _devices_by_cell(host, uses)
         cells = tuple(
             before.cells[index]
-            if before is not None and same_watch and not _touches(cell, changed or ())
-            else _free(host, index, uses, keep_one=(1 << index) in alone)
+            if before is not None
+            and same_watch
+            and not _touches(cell, changed or ())
+            and before.cells[index].devices == free.get(cell.id, 0)
+            else _free(host, index, uses, (1 << index) in alone, free.get(cell.id, 0))
             for index, cell in enumerate(host.cells)
         )
         return cls(host, claims, uses, cells, tuple(sorted(watched - alone)), alone)
@@ -139,7 +177,28 @@ def _touches(cell: Cell, changed: Iterable[VMUse]) -> bool:
     )
 
 
-def _free(host: Host, index: int, uses: Mapping[str, VMUse], *, keep_one: bool) -> FreeCell:
+def _names(cell: Cell) -> tuple[object, ...]:
+    """Return what tells a cell's CPUs apart."""
+    return (cell.cores, cell.dedicated, cell.shared, cell.housekeeping)
+
+
+def _devices_by_cell(host: Host, uses: Mapping[str, VMUse]) -> dict[int, int]:
+    """Return how many devices are free in each cell, by its id."""
+    counts: dict[int, int] = {}
+    if host.devices:
+        held = {address for use in uses.values() for address in use.devices}
+        for device in free_devices(host.devices, held):
+            counts[device.host_cell] = counts.get(device.host_cell, 0) + 1
+    return counts
+
+
+def _free(
+    host: Host,
+    index: int,
+    uses: Mapping[str, VMUse],
+    keep_one: bool,  # noqa: FBT001 - by position, hot
+    devices: int,
+) -> FreeCell:
     cell = host.cells[index]
     return free_cell(
         cell,
@@ -147,6 +206,7 @@ def _free(host: Host, index: int, uses: Mapping[str, VMUse], *, keep_one: bool) 
         follows=host.shared_follows,
         allocation_percent=host.allocation_percent,
         keep_one=keep_one,
+        devices=devices,
     )
 
 
