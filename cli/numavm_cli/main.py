@@ -14,8 +14,12 @@ import typer
 
 from numavm_cli.cluster import cluster_app
 from numavm_cli.demo import demo_app
+from numavm_cli.explain import HELP as EXPLAIN_HELP
+from numavm_cli.explain import explain
 from numavm_cli.lab import lab_app
 from numavm_cli.render import capture, render
+from numavm_cli.simulate import HELP as SIMULATE_HELP
+from numavm_cli.simulate import simulate
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +33,8 @@ app.add_typer(cluster_app, name="cluster")
 app.add_typer(lab_app, name="lab")
 app.command()(render)
 app.command()(capture)
+app.command(help=EXPLAIN_HELP)(explain)
+app.command(help=SIMULATE_HELP)(simulate)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback signature
