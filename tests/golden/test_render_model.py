@@ -353,6 +353,19 @@ def test_pins_outside_the_shared_cpus_of_the_cell_are_refused() -> None:
         rendered(spec, facts_of(2))
 
 
+def test_io_threads_by_hand_and_the_others_beside_the_emulator(libvirt: EmbeddedLibvirt) -> None:
+    pinning = {"emulator": "0-1", "ioThreads": [{"id": 2, "cpuset": "2-4,^3"}]}
+    domain = {"cpu": {"cores": 2, "pinning": pinning}, "ioThreads": {"count": 2}}
+    xml = rendered(spec_of(domain), facts_of(1)).xml
+
+    assert '<iothreadpin iothread="1" cpuset="0-1"/>' in xml
+    assert '<iothreadpin iothread="2" cpuset="2,4"/>' in xml
+    assert [one["id"] for one in libvirt.argv(xml).objects("iothread").values()] == [
+        "iothread1",
+        "iothread2",
+    ]
+
+
 def test_a_candidate_for_a_dedicated_cpu() -> None:
     cpu = {"cores": 2, **DEDICATED, "pinning": {"vcpus": [{"vcpu": 0, "cpuset": "5-6"}]}}
 

@@ -31,6 +31,8 @@ CLAIM: Mapping[str, Any] = {
             "pageSize": "1Gi",
             "vcpus": "0-1",
             "pcpus": ["2", "18"],
+            "plugged": "1Gi",
+            "heldVcpus": "0-1",
         }
     ],
     "dedicatedCpus": "2-3,18-19",
@@ -45,6 +47,7 @@ OPERATORS_PART: Mapping[str, Any] = {
     "printableStatus": "Running",
     "nodeName": "host-a",
     "placement": CLAIM,
+    "derivedCells": 2,
     "refusals": [
         {
             "nodeName": "host-b",
