@@ -252,6 +252,8 @@ class NumaVMStatus(StatusModel):
     """The Kubernetes node that runs it."""
     placement: Placement | None = Field(default=None, json_schema_extra=ATOMIC)
     """The claim: what the VM holds there."""
+    derived_cells: Annotated[int, Field(ge=1, le=MAX_CELLS)] | None = None
+    """With guestMappingPassthrough: how many guest cells the first placement derived. Kept, so that a restart elsewhere keeps the guest's topology."""
     refusals: list[Refusal] = Field(
         default=[], max_length=64, json_schema_extra=list_map("nodeName")
     )
