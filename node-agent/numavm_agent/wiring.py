@@ -18,6 +18,7 @@ from numavm_agent.agent import Agent
 from numavm_agent.endpoint import Endpoint
 from numavm_agent.host.clock import SystemClock
 from numavm_agent.host.lock import only_agent
+from numavm_agent.host.memory import LinuxHostMemory
 from numavm_agent.host.reader import LinuxHostReader
 from numavm_agent.host.schedstat import vcpu_times
 from numavm_agent.kube.api import KubeApi
@@ -32,6 +33,7 @@ from numavm_agent.metrics import Metrics, Observed, Sources, Watched
 from numavm_agent.pulse import Pulse
 from numavm_agent.reconcile.host_probe import HostProbe
 from numavm_agent.reconcile.jobs import Jobs
+from numavm_agent.reconcile.rehome_jobs import RehomeJobs
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.workers import Workers
 from numavm_agent.settings import AgentSettings
@@ -115,6 +117,8 @@ def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: thread
     )
     hypervisor = LibvirtHypervisor(settings.libvirt_uri)
     hypervisor.on_change(wake.set)
+    jobs = Jobs(hypervisor, reader, clock, kill)
+    memory = LinuxHostMemory(settings.sysroot)
     return Tools(
         node=settings.node_name,
         version=version("numavm"),
@@ -123,7 +127,8 @@ def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: thread
         reader=reader,
         clock=clock,
         kill=kill,
-        jobs=Jobs(hypervisor, reader, clock, kill),
+        jobs=jobs,
+        rehome=RehomeJobs(jobs, memory, settings.rehome_mebibytes_per_second),
         workers=Workers(settings.parallel_starts, wake.set),
         guest_log_directory=str(settings.guest_log_directory),
         log=structlog.get_logger("agent").bind(node=settings.node_name),
