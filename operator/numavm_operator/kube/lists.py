@@ -57,6 +57,6 @@ async def _pages(client: KubeClient, path: str) -> Listed:
 
 
 def _without_managers(item: Json) -> Json:
-    """Return an object without `managedFields`: nobody here reads them, and they are the greater part of many objects."""
+    """Return an object without `managedFields`: nobody reads them, and of many objects they are the most."""
     item["metadata"].pop("managedFields", None)
     return item
