@@ -71,6 +71,10 @@ class Moved:
     """What the kernel says now that the move is done; None: it is not."""
     stuck: str | None
     """Why it does not come forward."""
+    handled: Bytes = Bytes(0)
+    """Memory that this agent has handed to move_pages(2) for it so far."""
+    seconds: float = 0.0
+    """How long that took."""
 
 
 JobOutcome = Settled | Stopped | Moved

@@ -75,6 +75,14 @@ class _Pass:
 
 
 @dataclass(slots=True)
+class _Tally:
+    """What has been moved so far, by this agent."""
+
+    handled: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
 class RehomeJobs:
     """The jobs, with what they need."""
 
@@ -83,6 +91,7 @@ class RehomeJobs:
     mebibytes_per_second: float
     """No more is moved per second."""
     _passes: dict[str, _Pass] = field(default_factory=dict)
+    _tallies: dict[str, _Tally] = field(default_factory=dict)
     _addresses: dict[str, tuple[int, Mapping[int, int]]] = field(default_factory=dict)
     """By uid: the run, and where QEMU has each guest cell's memory; that never changes in a run."""
 
@@ -90,6 +99,7 @@ class RehomeJobs:
         """Record that the domain moves to `target`, before anything does."""
         self.jobs.kill.reach(KillPoint.BEFORE_OPERATION)
         self._passes.pop(record.uid, None)
+        self._tallies.pop(record.uid, None)
         self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(begun(record, target)))
         self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
         return Moved(percent=0, settled=None, stuck=None)
@@ -126,7 +136,7 @@ class RehomeJobs:
         try:
             blocks = self._blocks(settling.uuid, settling.run_id, settling.placement, pid)
             for batch in batches(settling.placement, blocks):
-                self._move_batch(pid, batch)
+                self._move_batch(pid, batch, _Tally())
         except ProcessLookupError as error:
             raise DomainMissing(f"domain {settling.name}: {error}") from error
         return self.jobs.settle(settling)
@@ -225,8 +235,9 @@ class RehomeJobs:
         if current is None or current.target != moving.target.id:
             current = _Pass(moving.target.id, batches(moving.target, blocks), left)
             self._passes[uid] = current
+        tally = self._tallies.setdefault(uid, _Tally())
         for batch in current.batches:
-            self._move_batch(pid, batch)
+            self._move_batch(pid, batch, tally)
             self.jobs.kill.reach(KillPoint.PAGES_MOVING)
             if self.jobs.clock.boottime() >= ends:
                 return None
@@ -236,7 +247,7 @@ class RehomeJobs:
             return f"{after} bytes do not leave their host cells: something holds these pages"
         return None
 
-    def _move_batch(self, pid: int, batch: Batch) -> None:
+    def _move_batch(self, pid: int, batch: Batch, tally: _Tally) -> None:
         began = self.jobs.clock.boottime()
         if len(batch.cells) == 1:
             self.memory.move_pages(pid, batch.addresses, homes(batch))
@@ -245,7 +256,10 @@ class RehomeJobs:
             moved = self._move_strays(pid, batch)
         size = moved * (batch.addresses.step or 1)
         due = began + size / (self.mebibytes_per_second * MEBIBYTE)
-        wait = due - self.jobs.clock.boottime()
+        now = self.jobs.clock.boottime()
+        tally.handled += size
+        tally.seconds += now - began
+        wait = due - now
         if wait > 0:
             threading.Event().wait(wait)
 
@@ -280,7 +294,8 @@ class RehomeJobs:
         self.jobs.hypervisor.set_metadata(done.uid, metadata_xml(done))
         self._passes.pop(done.uid, None)
         self.jobs.kill.reach(KillPoint.AFTER_COMMIT)
-        return Moved(percent=100, settled=settled, stuck=None)
+        tally = self._tallies.pop(done.uid, _Tally())
+        return Moved(100, settled, None, Bytes(tally.handled), tally.seconds)
 
     def _percent(self, moving: Moving, left: Bytes) -> int:
         return percent_done(moving.target, moving.record.placement, left)

@@ -44,6 +44,7 @@ from numavm_api.killpoints import KillPoint
 from numavm_api.lifecycle import wants_to_run
 from numavm_api.numahost import HeldClaim
 from numavm_api.placement import Placement
+from numavm_api.quantity import MEBIBYTE
 from numavm_api.resolved import resolved
 from numavm_api.vm_status import DomainRefusal, DomainState, DomainStatus, ShutoffReason
 
@@ -113,7 +114,7 @@ class VmReconciler:
         if moved.settled is not None:
             cells = moved.settled.verdict.numa.cells
             where = ",".join(f"{cell.id}->{cell.host_cells}" for cell in cells)
-            note = f"The VM was moved while it ran: guest cell -> host cells {where}"
+            note = f"The VM was moved while it ran: guest cell -> host cells {where}{_rate(moved)}"
             self._tell(uid, EventType.NORMAL, "ReHomed", "ReHome", note)
 
     def step(  # noqa: C901 - a flat list of actions, one line each
@@ -412,6 +413,14 @@ class VmReconciler:
             if problem is not None:
                 problems.append(f"{use.field}: {problem}")
         return [*problems, *power_problems(vm.spec, host.spec.permitted)]
+
+
+def _rate(moved: Moved) -> str:
+    """Say how much memory was moved, and how fast, where this agent moved any."""
+    if not moved.handled:
+        return ""
+    mebibytes = moved.handled / MEBIBYTE
+    return f"; {mebibytes:.0f} MiB of pages in {moved.seconds:.2f} s"
 
 
 def _refused_change(status: DomainStatus | None) -> DomainRefusal | None:
