@@ -48,7 +48,7 @@ def render(
     where = host_of(_only(host, "NumaHost")) if host else None
     for manifest in manifests(file, "NumaVM"):
         domain = domain_of(manifest, where)
-        text = domain.xml if output is DomainFormat.XML else _argv(domain.xml, connect)
+        text = domain.xml if output is DomainFormat.XML else argv_of(domain.xml, connect)
         typer.echo(text.rstrip("\n"))
 
 
@@ -64,8 +64,12 @@ def capture(connect: LibvirtUri = LIBVIRT_URI) -> None:
     typer.echo(yaml.safe_dump(captured_host(connect), sort_keys=False), nl=False)
 
 
-def _argv(xml: str, connect: str) -> str:
-    """Have libvirt translate a domain; it wants the host cells and the KVM that the domain names."""
+def argv_of(xml: str, connect: str) -> str:
+    """Have libvirt translate a domain; it wants the host cells and the KVM that the domain names.
+
+    Raises:
+        HostFaultError: libvirt does not take it; the text is its own.
+    """
     from numavm_api.errors import HostFaultError
 
     with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:

@@ -66,6 +66,10 @@ class AgentSettings(BaseSettings):
     """Where the guests' serial consoles are logged; virtlogd writes them."""
     sysroot: Path = Path("/")
     """Where the host's /sys and /proc are found, inside a container for example /host."""
+    listen_address: str = "127.0.0.1"
+    """Where probes and metrics are served."""
+    listen_port: Annotated[int, Field(ge=-1, le=65535)] = -1
+    """Port of probes and metrics; 0: any free one (logged), -1: none."""
     log_format: LogFormat = LogFormat.TEXT
     """How log lines look."""
     log_level: LogLevel = LogLevel.INFO
