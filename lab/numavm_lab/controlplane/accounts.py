@@ -45,12 +45,12 @@ def ensure_node(api: client.ApiClient, name: str) -> str:
     body = client.V1Node(metadata=client.V1ObjectMeta(name=name, labels=labels))
     try:
         uid = _uid(core.create_node(body))
-        core.patch_node(name, {"spec": {"taints": None}})
-        return uid
     except ApiException as error:
         if error.status != _CONFLICT:
             raise
-    return _uid(core.read_node(name))
+        return _uid(core.read_node(name))
+    core.patch_node(name, {"spec": {"taints": None}})
+    return uid
 
 
 def mint_token(
