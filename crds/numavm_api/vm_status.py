@@ -135,6 +135,25 @@ class CpuTopologyStatus(StatusModel):
     """vCPUs that are powered on."""
 
 
+class BalloonStatus(StatusModel):
+    """The guest's balloon: what the host asks for, what the guest has, and what it says of itself."""
+
+    target: Quantity
+    """What the spec wants the guest to have; all of it where the spec names none."""
+    actual: Quantity
+    """What it has, by the balloon's word. A guest without the driver never follows."""
+    available: Quantity | None = None
+    """Memory that the guest's kernel manages, by its own word."""
+    usable: Quantity | None = None
+    """What a new program in the guest could use, by its own word."""
+    unused: Quantity | None = None
+    """What nothing in the guest uses, by its own word."""
+    last_update: Time | None = None
+    """When the guest last spoke of itself."""
+    stale: bool | None = None
+    """True: it has not spoken for three periods; its figures are of then."""
+
+
 class MemoryStatus(StatusModel):
     """The guest's memory."""
 
@@ -144,6 +163,8 @@ class MemoryStatus(StatusModel):
     """What the spec asks for."""
     guest_current: Quantity
     """What libvirt says it has now."""
+    balloon: BalloonStatus | None = None
+    """Its balloon. Left out: it has none."""
 
 
 class OperationStatus(StatusModel):

@@ -182,7 +182,7 @@ def test_killed_at_each_step_of_one_move_it_arrives(
         wait_for(
             lambda: host_a.is_service_running(AGENT_SERVICE),
             until=lambda running: not running,
-            deadline_seconds=90,
+            deadline_seconds=300,
             poll_seconds=0.2,
             describe=f"the agent dies at {point}; {told(vms.get('mover'))}",
         )

@@ -15,6 +15,7 @@ from numavm_agent.domain.metadata import DomainRecord, metadata_xml
 from numavm_agent.domain.pins import Pins
 from numavm_agent.errors import DomainMissing
 from numavm_agent.ports import HostMemory
+from numavm_agent.reconcile.balloon_report import target_of
 from numavm_agent.reconcile.jobs import Jobs, Moved, Settled, Settling
 from numavm_agent.reconcile.rehome import (
     Batch,
@@ -104,10 +105,25 @@ class RehomeJobs:
         self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
         return Moved(percent=0, settled=None, stuck=None)
 
-    def note(self, record: DomainRecord) -> Moved:
-        """Write what a domain is to remember; nothing moves."""
+    def note(self, before: DomainRecord, record: DomainRecord) -> Moved:
+        """Apply what needs no move, then write it into what the domain remembers.
+
+        In this order: cut off between the two, the next agent applies it once more.
+        """
+        if before.spec is not None and record.spec is not None:
+            self._set_balloon(record.uid, before.spec, record.spec)
         self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(record))
         return Moved(percent=0, settled=None, stuck=None)
+
+    def _set_balloon(self, uid: str, before: NumaVMSpec, after: NumaVMSpec) -> None:
+        old, new = before.domain.memory.balloon, after.domain.memory.balloon
+        target = target_of(after)
+        if old is None or new is None or target is None:
+            return
+        if target != target_of(before):
+            self.jobs.hypervisor.set_balloon(uid, target)
+        if old.stats_period_seconds != new.stats_period_seconds:
+            self.jobs.hypervisor.set_balloon_period(uid, new.stats_period_seconds or 0)
 
     def go_on(self, moving: Moving) -> Moved:
         """Do what is next, for a slice of time.

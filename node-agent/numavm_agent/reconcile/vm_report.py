@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from numavm_agent.ports import VmObject
+from numavm_agent.ports import BalloonSeen, VmObject
 from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
+from numavm_agent.reconcile.balloon_report import balloon_status
 from numavm_agent.reconcile.changes import pending_changes
 from numavm_agent.reconcile.conditions import Finding, dated
 from numavm_agent.verify.judge import Verdict
@@ -56,6 +57,8 @@ class Running:
     """What libvirt says the guest has."""
     verdict: Verdict | None
     """What the kernel said last; None: not yet read."""
+    balloon: BalloonSeen | None = None
+    """What libvirt says of its balloon now; None: it cannot say, or there is none."""
     operation: OperationStatus | None = None
     """The change that is under way."""
     why_fixed: str | None = None
@@ -95,7 +98,7 @@ def vm_status(view: VmView, *, now: str) -> dict[str, Any]:
     if there.operation is not None:
         status["operation"] = there.operation.to_api()
     status["currentCPUTopology"] = _topology(there.spec).to_api()
-    status["memory"] = _memory(there, there.spec, view.vm.spec).to_api()
+    status["memory"] = _memory(there, there.spec, view, now=now).to_api()
     numa = _numa(there.verdict, view)
     if numa is not None:
         status["numa"] = numa.to_api()
@@ -234,11 +237,13 @@ def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
     )
 
 
-def _memory(there: Running, built_from: NumaVMSpec, wanted: NumaVMSpec) -> MemoryStatus:
+def _memory(there: Running, built_from: NumaVMSpec, view: VmView, *, now: str) -> MemoryStatus:
+    balloon = balloon_status(there.balloon, built_from, view.vm.status.memory, now=now)
     return MemoryStatus(
         guest_at_boot=effective(built_from).memory,
-        guest_requested=effective(wanted).memory,
-        guest_current=there.memory,
+        guest_requested=effective(view.vm.spec).memory,
+        guest_current=balloon.actual if balloon is not None else there.memory,
+        balloon=balloon,
     )
 
 

@@ -169,6 +169,7 @@ class VmReconciler:
                 domain.record.spec,
                 domain.memory,
                 verdict,
+                balloon=domain.seen.balloon,
                 operation=status_of(domain.record, memory.percent),
                 why_fixed=self._rehomer.why_fixed(domain),
             )
