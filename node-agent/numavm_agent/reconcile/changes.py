@@ -109,9 +109,8 @@ def pending_changes(
 def applied_live(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> NumaVMSpec:
     """Return `running` with what of `wanted` holds under a claim without a restart.
 
-    Balloon target and period of its figures. Host cells of guest cells, where the claim has them there; they are written
-    with each cell's own binding, which goes before the whole guest's. CPUs chosen by hand, where the claim's are among
-    them.
+    Balloon target and period of its figures. Host cells of guest cells, where the claim has them there, written with
+    each cell's own binding, which goes before the whole guest's. CPUs chosen by hand, where the claim's are among them.
     """
     cpu = running.domain.cpu
     memory = running.domain.memory
