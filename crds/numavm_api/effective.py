@@ -136,6 +136,8 @@ class EffectiveVM:
     """How many modules the guest can have."""
     modules: tuple[EffectiveModule, ...] = ()
     """Memory modules, by name."""
+    balloon_target: Bytes | None = None
+    """Memory the guest keeps at boot; None: all of it, or there is no balloon."""
     io_threads: EffectiveIoThreads = field(default_factory=EffectiveIoThreads)
     distances: Mapping[tuple[int, int], int] | None = None
     """(cell, other cell) -> distance for every pair; None: nobody named any, the guest sees 10 and 20."""
@@ -155,6 +157,11 @@ class EffectiveVM:
     def memory(self) -> Bytes:
         """Boot memory of the whole guest."""
         return Bytes(sum(cell.memory for cell in self.cells))
+
+    @property
+    def memory_with_modules(self) -> Bytes:
+        """Boot memory, and what its modules add to it: of virtio-mem what is requested, of a file nothing."""
+        return Bytes(self.memory + sum(module.claimed for module in self.modules))
 
     def cores_of(self, cell: EffectiveCell) -> tuple[CpuSet, ...]:
         """Return the guest cores of a cell, each with the vCPUs that are its threads.
@@ -211,6 +218,7 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         max_memory=ceiling,
         slots=effective_slots(spec.domain.memory.slots, has_maximum=ceiling is not None),
         modules=modules,
+        balloon_target=spec.domain.memory.balloon.target if spec.domain.memory.balloon else None,
         io_threads=io_threads,
     )
 

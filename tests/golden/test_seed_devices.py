@@ -1,7 +1,7 @@
 """The article's examples of memory modules, expander buses and balloons: what libvirt makes of our manifests of them.
 
-The expectations are the article's own arguments and elements. Where today's QEMU spells one differently
-the manifest says so.
+The expectations are the article's own arguments and elements. Where today's QEMU spells one differently, the manifest
+says so.
 """
 
 from typing import Any
