@@ -15,9 +15,14 @@ import typer
 from numavm_cli.cluster import cluster_app
 from numavm_cli.demo import demo_app
 from numavm_cli.doctor import doctor
+from numavm_cli.explain import HELP as EXPLAIN_HELP
+from numavm_cli.explain import explain
 from numavm_cli.lab import lab_app
+from numavm_cli.live import diff, rehome
 from numavm_cli.power import restart, start, stop
 from numavm_cli.render import capture, render
+from numavm_cli.simulate import HELP as SIMULATE_HELP
+from numavm_cli.simulate import simulate
 from numavm_cli.topology import topology
 from numavm_cli.vms import describe, freeze, xml
 
@@ -41,6 +46,10 @@ app.command()(stop)
 app.command()(restart)
 app.command()(render)
 app.command()(capture)
+app.command()(diff)
+app.command()(rehome)
+app.command(help=EXPLAIN_HELP)(explain)
+app.command(help=SIMULATE_HELP)(simulate)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 -- typer's callback signature

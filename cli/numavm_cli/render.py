@@ -46,7 +46,7 @@ def render(
     from numavm_cli.offline import domain_of, host_of
 
     where = host_of(_only(host, "NumaHost")) if host else None
-    for manifest in _manifests(file, "NumaVM"):
+    for manifest in manifests(file, "NumaVM"):
         domain = domain_of(manifest, where)
         text = domain.xml if output is DomainFormat.XML else argv_of(domain.xml, connect)
         typer.echo(text.rstrip("\n"))
@@ -85,13 +85,18 @@ def argv_of(xml: str, connect: str) -> str:
 def _only(file: Path, kind: str) -> dict[str, Any]:
     from numavm_api.errors import RejectedError
 
-    found = _manifests(file, kind)
+    found = manifests(file, kind)
     if len(found) != 1:
         raise RejectedError(f"{file}: {len(found)} objects of kind {kind}, expected one")
     return found[0]
 
 
-def _manifests(file: Path, kind: str) -> list[dict[str, Any]]:
+def manifests(file: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the objects of a kind in a file, at least one.
+
+    Raises:
+        RejectedError: there is none, or the file cannot be read.
+    """
     import yaml
 
     from numavm_api.errors import RejectedError

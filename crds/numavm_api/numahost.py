@@ -227,6 +227,10 @@ class Capabilities(StatusModel):
     """Versioned machine types."""
     max_vcpus: int
     """Largest number of vCPUs of a VM."""
+    memory_moves: bool = False
+    """The memory of a running VM can be moved between this host's cells."""
+    memory_moves_message: ShortText | None = None
+    """Why it cannot."""
 
 
 class HeldClaim(StatusModel):

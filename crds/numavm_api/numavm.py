@@ -44,6 +44,13 @@ class CellSharing(StrEnum):
     ALLOW = "Allow"
 
 
+class DriftPolicy(StrEnum):
+    """What happens where somebody changes a running VM's pins or pages past NumaVM."""
+
+    RESTORE = "Restore"
+    REPORT = "Report"
+
+
 class LastLevelCache(StrEnum):
     """How a VM with dedicated CPUs uses last-level caches."""
 
@@ -146,6 +153,8 @@ class NumaVMSpec(SpecModel):
     """A PriorityClass: a waiting VM of higher priority is placed first. Left out: the global default, else 0."""
     placement: PlacementWishes = PlacementWishes()
     """Wishes to the placement."""
+    drift_policy: DriftPolicy = DriftPolicy.RESTORE
+    """Restore: pins and pages that somebody changed past NumaVM are put back, with an event. Report: they are only reported, by NumaAligned and an event."""
     termination_grace_period_seconds: Annotated[int, Field(ge=0, le=86400)] = 60
     """How long a guest may take to shut down by itself before its power is cut."""
     domain: Domain

@@ -1,7 +1,8 @@
 """A digest of what a placement was decided for.
 
 Where a VM's digest is still the one its claim was made for, it may start again under that claim; else it is placed anew.
-Built from the effective spec, so that writing a default out changes nothing.
+Built from the effective spec, so that writing a default out changes nothing. Host cells that the user names are not part of
+it: a claim says itself where it is, and a running VM follows a changed binding without a restart.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numavm_api.rules_devices import host_paths
 
 
 def request_hash(spec: NumaVMSpec) -> str:
-    """Return the digest, 32 hexadecimal digits, of all that the choice of host, host cells and CPUs depends on."""
+    """Return the digest, 32 hexadecimal digits, of what the choice of host, host cells and CPUs depends on."""
     vm = effective(spec)
     request = {
         "nodeSelector": dict(spec.node_selector),
@@ -74,5 +75,4 @@ def _cell(cell: EffectiveCell) -> dict[str, object]:
         "memory": format_bytes(cell.memory),
         "pageSize": format_bytes(cell.page_size),
         "mode": cell.mode,
-        "hostCells": None if cell.host_cells is None else str(cell.host_cells),
     }

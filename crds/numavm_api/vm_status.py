@@ -187,6 +187,23 @@ class MemoryStatus(StatusModel):
     """Its memory modules, by name."""
 
 
+class OperationStatus(StatusModel):
+    """A change of the running domain that is under way; at most one at a time."""
+
+    kind: ShortText
+    """ReHome: its memory and threads move to other host cells."""
+    placement_id: ShortText
+    """The claim it works towards."""
+    from_: Annotated[str, Field(max_length=256, alias="from")]
+    """Guest cell -> host cells before."""
+    to: Annotated[str, Field(max_length=256)]
+    """Guest cell -> host cells after."""
+    step: ShortText
+    """What is being done: Record, Widen, Move, Threads, Narrow, Verify."""
+    percent: Annotated[int, Field(ge=0, le=100)]
+    """How much of the memory that moves is there, by the kernel's word, in steps of 10."""
+
+
 class Resident(StatusModel):
     """Guest memory resident on one host cell, as the kernel says."""
 
@@ -235,6 +252,8 @@ class NumaVMStatus(StatusModel):
     """The Kubernetes node that runs it."""
     placement: Placement | None = Field(default=None, json_schema_extra=ATOMIC)
     """The claim: what the VM holds there."""
+    derived_cells: Annotated[int, Field(ge=1, le=MAX_CELLS)] | None = None
+    """With guestMappingPassthrough: how many guest cells the first placement derived. Kept, so that a restart elsewhere keeps the guest's topology."""
     refusals: list[Refusal] = Field(
         default=[], max_length=64, json_schema_extra=list_map("nodeName")
     )
@@ -247,6 +266,8 @@ class NumaVMStatus(StatusModel):
     """The guest's memory as it is now."""
     numa: NumaStatus | None = None
     """What the kernel confirms."""
+    operation: OperationStatus | None = None
+    """The change of the running domain that is under way."""
     conditions: list[Condition] = Field(
         default=[], max_length=32, json_schema_extra=list_map("type")
     )

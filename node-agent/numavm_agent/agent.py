@@ -29,6 +29,7 @@ from numavm_agent.topology.readings import HostTopology
 from numavm_api.cpuset import CpuSet
 from numavm_api.errors import NumaVMError
 from numavm_api.numahost import HeldClaim, HostCell
+from numavm_api.placement import Placement
 from numavm_api.pools import OtherUsers
 
 _COALESCE_SECONDS: Final = 0.02
@@ -179,7 +180,8 @@ class Agent:
         settled = {uid: one.settled for uid, one in memory.items() if one.settled is not None}
         starting = {uid: one.starting for uid, one in memory.items() if one.starting is not None}
         is_changing = bool(starting) or any(
-            not domain.is_whole for domain in inventory.managed.values()
+            not domain.is_whole or domain.record.target is not None
+            for domain in inventory.managed.values()
         )
         self._cells = cells_now(
             topology,
@@ -219,7 +221,7 @@ class Agent:
                 namespace=domain.record.namespace,
                 name=domain.record.name,
                 orphan=owners.get(uid) is Owner.MISSING,
-                placement=domain.record.placement,
+                placement=self._held(uid, domain),
             )
             for uid, domain in inventory.managed.items()
         }
@@ -233,6 +235,12 @@ class Agent:
                     ),
                 )
         return list(claims.values())
+
+    def _held(self, uid: str, domain: ManagedDomain) -> Placement:
+        """Return what a domain holds: by its own word, and what is about to be written there."""
+        memory = self._vms.memory.get(uid)
+        changing = memory.changing if memory is not None else None
+        return changing or domain.record.held
 
     def _step_vms(self, inventory: Inventory, host: HostNow, *, is_fresh: bool) -> HostNow:
         """One VM after the other, in the order of their names, so that admission is one at a time and repeatable."""
@@ -274,6 +282,7 @@ class Agent:
             claims=host.claims,
             highest_epoch=host.highest_epoch,
             qemu=host.qemu,
+            why_fixed=self._tools.rehome.memory.why_fixed(),
         )
         self._desired.host = self._reporter.host(view, on_server)
         self._reporter.lease(self._desired.host)

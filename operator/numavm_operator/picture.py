@@ -210,6 +210,7 @@ class Picture:
             reach=self.watch.reach(host, name),
             fenced=host is not None and host.spec.fenced,
             boot_id=host.status.boot_id if host is not None else None,
+            why_fixed=_why_fixed(host),
         )
 
     def _claimed(self, vm: Vm) -> list[Claimed]:
@@ -287,6 +288,14 @@ class Picture:
 def _of_node(node: Node | None) -> tuple[object, ...] | None:
     """Return what placement looks at."""
     return None if node is None else (node.labels, node.taints, node.cordoned)
+
+
+def _why_fixed(host: Host | None) -> str | None:
+    able = host.status.capabilities if host is not None else None
+    if able is not None and able.memory_moves:
+        return None
+    unknown = "its agent has not said that it can"
+    return (able.memory_moves_message if able is not None else None) or unknown
 
 
 def _claims_of(host: Host | None) -> set[tuple[str, str]]:

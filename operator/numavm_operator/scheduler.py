@@ -20,7 +20,6 @@ import structlog
 from numavm_api.effective import effective
 from numavm_api.errors import ConflictError, NumaVMError, RejectedError, TransientError
 from numavm_api.numavm import NumaVMSpec
-from numavm_api.request_hash import request_hash
 from numavm_operator.clock import Clock
 from numavm_operator.errors import NotFoundError, NotLeaderError
 from numavm_operator.metrics import Metrics
@@ -35,16 +34,18 @@ from numavm_operator.placement import (
     Request,
     Turn,
     Undecided,
+    amend,
     host_to_keep,
+    moved_cells,
     place,
-    request_for,
     summary,
     turn_of,
+    turned_back,
 )
 from numavm_operator.ports import Epochs, Reader, VmWriter
-from numavm_operator.reconcile.decide import Place, decide
-from numavm_operator.reconcile.refusals import Excluded, excluded
-from numavm_operator.reconcile.world import Outcome, Waiting
+from numavm_operator.reconcile.decide import Amend, Place, decide
+from numavm_operator.reconcile.world import Outcome, Waiting, World
+from numavm_operator.requests import left_out, request_of
 
 UNDECIDED_SECONDS = 5.0
 """When a VM is tried again whose search did not come to an end."""
@@ -149,7 +150,8 @@ class Scheduler:
         world = self.picture.world(key)
         if key in self._unsettled:
             return
-        if world is None or not isinstance(decide(world), Place):
+        step = decide(world) if world is not None else None
+        if world is None or not isinstance(step, Place | Amend):
             self._no_longer_waits(key)
             return
         if not self.picture.open_for_placement:
@@ -159,8 +161,39 @@ class Scheduler:
         highest = self.picture.ledger.highest_epoch
         if highest > self.epochs.epoch:
             await self.epochs.raise_epoch(highest + 1)
-        if world.vm.accepted is not None:
+        if world.vm.accepted is None:
+            return
+        if isinstance(step, Amend):
+            await self._amend(world, world.vm.accepted)
+        else:
             await self._place(world.vm, world.vm.accepted)
+
+    async def _amend(self, world: World, spec: NumaVMSpec) -> None:
+        """Give a running VM a claim on other host cells of its host, beside the one it holds."""
+        vm = world.vm
+        node_name, claim = vm.status.node_name, vm.status.placement
+        if node_name is None or claim is None:
+            return
+        request = self._request(vm, spec)
+        if claim.previous is not None:
+            back = turned_back(claim, placement_id=request.placement_id, epoch=request.epoch)
+            if back is not None:
+                await self._claim(vm, Placed(node_name, back, spans_cells=False, distance=0))
+            return
+        if node_name in request.excluded:
+            self._waits(vm, Outcome.UNSCHEDULABLE, request.excluded[node_name])
+            return
+        moves = moved_cells(claim, effective(spec))
+        fleet = self.picture.ledger.fleet
+        match amend(request, fleet, node_name, claim, moves, self.policy):
+            case Placed() as amended:
+                await self._claim(vm, amended)
+            case Refusal() as refusal:
+                self.metrics.placements.labels("unschedulable").inc()
+                self._waits(vm, Outcome.UNSCHEDULABLE, summary(refusal))
+            case Undecided() as undecided:
+                self._waits(vm, Outcome.UNDECIDED, summary(undecided))
+                self._wake_in(UNDECIDED_SECONDS)
 
     async def _place(self, vm: Vm, spec: NumaVMSpec) -> None:
         request = self._request(vm, spec)
@@ -234,33 +267,22 @@ class Scheduler:
             self.look_at(key)
 
     def _request(self, vm: Vm, spec: NumaVMSpec) -> Request:
-        left_out: dict[str, str] = {}
-        for refusal in vm.status.refusals:
-            host = self.picture.hosts.get(refusal.node_name)
-            version = str(host.resource_version) if host is not None else None
-            out = excluded(refusal, host_version=version, now=self.clock.now())
-            if isinstance(out, Excluded):
-                left_out[refusal.node_name] = out.why
-                self._left_out.add(refusal.node_name)
-                self._wake_in(out.seconds_left)
-        former = former_host(vm)
-        return request_for(
-            effective(spec),
-            uid=vm.uid,
-            namespace=vm.key.namespace,
-            name=vm.key.name,
+        out = left_out(vm, self._host_version, self.clock.now())
+        for name, excluded in out.items():
+            self._left_out.add(name)
+            self._wake_in(excluded.seconds_left)
+        return request_of(
+            vm,
+            spec,
             placement_id=secrets.token_hex(6),
             epoch=self.epochs.epoch,
-            request_hash=request_hash(spec),
-            domain_type=spec.domain.type,
-            node_selector=spec.node_selector,
-            node_affinity=spec.affinity.node_affinity,
-            tolerations=spec.tolerations,
-            excluded=left_out,
+            excluded_hosts={name: excluded.why for name, excluded in out.items()},
             kept=self._queue.closed_to(vm.uid, self._turn(vm)),
-            tied_to=former if spec.volumes else None,
-            former_host=former,
         )
+
+    def _host_version(self, name: str) -> int | None:
+        host = self.picture.hosts.get(name)
+        return None if host is None else host.resource_version
 
     def _turn(self, vm: Vm) -> Turn:
         name = vm.spec.priority_class_name if vm.spec is not None else None
@@ -318,15 +340,3 @@ class Scheduler:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = loop.call_at(due, self.wake)
-
-
-def former_host(vm: Vm) -> str | None:
-    """Return where the VM last ran: a hostDisk ties it there, and others go back there if they can.
-
-    An agent that refuses a later claim reports no start; the machine type, known only of a domain
-    that was there, stays.
-    """
-    domain = vm.status.domain
-    if domain is None or (domain.started_at is None and domain.machine is None):
-        return None
-    return domain.node_name

@@ -1,7 +1,7 @@
 """Where a VM last ran."""
 
 from numavm_api.vm_status import DomainState, DomainStatus
-from numavm_operator.scheduler import former_host
+from numavm_operator.requests import former_host
 from support.operator_worlds import WorldMaker
 
 

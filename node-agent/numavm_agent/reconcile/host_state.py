@@ -49,7 +49,7 @@ class HostNow:
     @property
     def held_cpus(self) -> CpuSet:
         """CPUs that claims keep to themselves."""
-        return CpuSet.union_of(claim.placement.dedicated_cpus for claim in self.claims)
+        return CpuSet.union_of(claim.placement.held_cpus for claim in self.claims)
 
     @property
     def cpus(self) -> dict[int, CpuSet]:
@@ -64,6 +64,11 @@ class HostNow:
             claims=(*others, claim),
             starting={**self.starting, claim.uid: claim.placement},
         )
+
+    def with_change(self, claim: HeldClaim) -> HostNow:
+        """Return the host where a running VM holds an amended claim beside the one before."""
+        others = tuple(held for held in self.claims if held.uid != claim.uid)
+        return replace(self, claims=(*others, claim))
 
     def seen_by(self, uid: str) -> HostState:
         """Return the host as the admission of one VM's claim must see it: without that VM's own."""

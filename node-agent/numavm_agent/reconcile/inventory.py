@@ -35,6 +35,8 @@ class ManagedDomain:
     machine: str
     memory: Bytes
     """What libvirt says the guest has."""
+    has_host_devices: bool
+    """Devices of the host are assigned to it: they may write to any of its pages at any time."""
     pid: int | None
     started_at: float | None
     """Seconds since the epoch."""
@@ -63,6 +65,7 @@ class _Managed:
     accelerator: Accelerator
     machine: str
     memory: Bytes
+    has_host_devices: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,7 @@ class InventoryReader:
             accelerator=Accelerator.KVM if domain.get("type") == "kvm" else Accelerator.TCG,
             machine=(os_type.get("machine") or "") if os_type is not None else "",
             memory=Bytes(memory * KIBIBYTE),
+            has_host_devices=domain.find("devices/hostdev") is not None,
         )
 
     def _managed(self, seen: DomainSeen, known: _Managed) -> ManagedDomain:
@@ -161,6 +165,7 @@ class InventoryReader:
             accelerator=known.accelerator,
             machine=known.machine,
             memory=known.memory,
+            has_host_devices=known.has_host_devices,
             pid=pid,
             started_at=started_at,
         )

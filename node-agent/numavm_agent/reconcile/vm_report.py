@@ -23,6 +23,7 @@ from numavm_api.vm_status import (
     DomainStatus,
     MemoryStatus,
     NumaStatus,
+    OperationStatus,
     ShutoffReason,
 )
 
@@ -42,7 +43,7 @@ _UNWANTED: Final = {
     Wanted.DELETED: (Reason.STOPPING, "It is being deleted"),
 }
 _TELLS_OF_STARTS: Final = (Reason.START_FAILED, Reason.CRASH_LOOP_BACK_OFF)
-OWN_FIELDS: Final = ("domain", "currentCPUTopology", "memory", "numa")
+OWN_FIELDS: Final = ("domain", "currentCPUTopology", "memory", "numa", "operation")
 """Fields of the status, besides conditions, that the agent alone writes."""
 
 
@@ -58,6 +59,10 @@ class Running:
     """What the kernel said last; None: not yet read."""
     figures: MemoryFigures | None = None
     """Modules and balloon; None: it has neither, or they are not yet read."""
+    operation: OperationStatus | None = None
+    """The change that is under way."""
+    why_fixed: str | None = None
+    """Why its memory cannot be moved while it runs; None: it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,8 @@ def vm_status(view: VmView, *, now: str) -> dict[str, Any]:
     }
     if there is None or there.spec is None:
         return status
+    if there.operation is not None:
+        status["operation"] = there.operation.to_api()
     status["currentCPUTopology"] = _topology(there.spec).to_api()
     status["memory"] = _memory(there, there.spec, view.vm.spec).to_api()
     numa = _numa(there.verdict, view)
@@ -198,7 +205,7 @@ def _restart_required(view: VmView) -> Finding:
             Reason.NOT_VERIFIED,
             "This version cannot read the spec that the domain was built from",
         )
-    changes = pending_changes(there.spec, view.vm.spec)
+    changes = pending_changes(there.spec, view.vm.spec, why_fixed=there.why_fixed)
     if not changes:
         return Finding(
             kind, "False", Reason.NOTHING_PENDING, "The guest has all that the spec says"

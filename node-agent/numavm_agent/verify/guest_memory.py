@@ -69,6 +69,14 @@ class Block:
             for mapping in self.mappings
         )
 
+    def holds(self, address: int) -> bool:
+        """Tell whether an address of the process is in it."""
+        return any(one.start <= address < one.end for one in self.mappings)
+
+    def astray(self, cells: CpuSet) -> Bytes:
+        """Return how much of it is resident on other host cells than these."""
+        return Bytes(sum(size for cell, size in self.resident().items() if cell not in cells))
+
     def nodes(self) -> CpuSet:
         """Return the host cells that its policies name."""
         return CpuSet.union_of(mapping.nodes for mapping in self.mappings)
@@ -90,6 +98,24 @@ def blocks_of(
                 found[key] = block
                 free.remove(block)
     return found
+
+
+def blocks_at(
+    cells: Sequence[PlacedCell], mappings: Iterable[MemoryMapping], addresses: Mapping[int, int]
+) -> dict[int, Block]:
+    """Return guest cell -> the block that holds the address QEMU names for it.
+
+    After memory was moved, policies no longer tell whose a block is.
+    """
+    blocks = _blocks(mappings, {cell.memory for cell in cells})
+    found = {
+        cell.id: next(
+            (block for block in blocks if cell.id in addresses and block.holds(addresses[cell.id])),
+            None,
+        )
+        for cell in cells
+    }
+    return {cell: block for cell, block in found.items() if block is not None}
 
 
 def _is_as_promised(block: Block, cell: PlacedCell) -> bool:

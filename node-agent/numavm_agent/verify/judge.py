@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from numavm_agent.domain.pins import Pins
-from numavm_agent.verify.guest_memory import Block, blocks_of
+from numavm_agent.verify.guest_memory import Block, blocks_at, blocks_of
 from numavm_agent.verify.modules import module_problems, promised_modules
 from numavm_agent.verify.parsers import NOTHING, OTHER, MemoryMapping, ThreadState
 from numavm_api.backing import Allocation
@@ -59,6 +59,7 @@ def verify(
     threads: Sequence[ThreadState],
     mappings: Iterable[MemoryMapping],
     now: str,
+    addresses: Mapping[int, int] | None = None,
 ) -> Verdict:
     """Return what the kernel confirms of a running domain.
 
@@ -69,13 +70,12 @@ def verify(
         threads: Its threads, as the kernel has them.
         mappings: Its memory, as the kernel has it.
         now: Time of reading, for `status.numa.verifiedAt`.
+        addresses: Of a domain whose memory was moved: guest cell -> an address in its memory. Its policies are not
+            judged: nobody but QEMU itself can set them anew.
     """
-    modules = promised_modules(placement, vm)
-    promised: dict[int | str, PlacedCell] = {cell.id: cell for cell in placement.cells}
-    promised.update(modules.items())
-    found = blocks_of(promised, mappings)
-    blocks = {key: block for key, block in found.items() if isinstance(key, int)}
-    plugged = {key: block for key, block in found.items() if isinstance(key, str)}
+    moved = addresses is not None
+    modules = {} if moved else promised_modules(placement, vm)
+    blocks, plugged = _blocks_of(placement, modules, mappings, addresses)
     cells = [
         _cell_status(
             cell,
@@ -86,13 +86,14 @@ def verify(
                 [block for name, block in plugged.items() if modules[name].id == cell.id],
             ),
             vm.boot_vcpus,
+            moved=moved,
         )
         for cell in placement.cells
     ]
     problems = (
         *thread_problems(pins, threads, vm),
         *_locking(vm, threads),
-        *_page_problems(placement, vm, blocks),
+        *_page_problems(placement, vm, blocks, moved=moved),
         *(Problem(reason, text) for reason, text in module_problems(vm, modules, plugged)),
         *_spanning(placement, vm),
     )
@@ -173,8 +174,26 @@ def _locking(vm: EffectiveVM, threads: Sequence[ThreadState]) -> Iterator[Proble
         )
 
 
+def _blocks_of(
+    placement: Placement,
+    modules: Mapping[str, PlacedCell],
+    mappings: Iterable[MemoryMapping],
+    addresses: Mapping[int, int] | None,
+) -> tuple[dict[int, Block], dict[str, Block]]:
+    """Return the blocks of cells, and those of modules; a VM with modules is never moved (see `rehoming`)."""
+    if addresses is not None:
+        return blocks_at(placement.cells, mappings, addresses), {}
+    promised: dict[int | str, PlacedCell] = {cell.id: cell for cell in placement.cells}
+    promised.update(modules.items())
+    found = blocks_of(promised, mappings)
+    return (
+        {key: block for key, block in found.items() if isinstance(key, int)},
+        {key: block for key, block in found.items() if isinstance(key, str)},
+    )
+
+
 def _page_problems(
-    placement: Placement, vm: EffectiveVM, blocks: Mapping[int, Block]
+    placement: Placement, vm: EffectiveVM, blocks: Mapping[int, Block], *, moved: bool
 ) -> Iterator[Problem]:
     immediate = vm.backing.allocation is Allocation.IMMEDIATE
     for cell in placement.cells:
@@ -185,12 +204,14 @@ def _page_problems(
                 f"guest cell {cell.id}: no mapping of {format_bytes(cell.memory)} was found",
             )
             continue
-        yield from _block_problems(cell, block, immediate=immediate)
+        yield from _block_problems(cell, block, immediate=immediate, moved=moved)
 
 
-def _block_problems(cell: PlacedCell, block: Block, *, immediate: bool) -> Iterator[Problem]:
+def _block_problems(
+    cell: PlacedCell, block: Block, *, immediate: bool, moved: bool
+) -> Iterator[Problem]:
     where = f"guest cell {cell.id}"
-    if not block.is_bound_as(cell):
+    if not moved and not block.is_bound_as(cell):
         policies = ", ".join(sorted({f"{one.policy}:{one.nodes}" for one in block.mappings}))
         yield Problem(
             Reason.PAGES_MISPLACED,
@@ -246,6 +267,8 @@ def _cell_status(
     threads: Sequence[ThreadState],
     memory: CellMemory,
     online: CpuSet,
+    *,
+    moved: bool,
 ) -> CellStatus:
     """What is resident counts the cell's modules too: they lie where the cell does, or it is not aligned."""
     found = _vcpu_threads(threads)
@@ -267,6 +290,6 @@ def _cell_status(
             for vcpu in cell.vcpus
         ),
         aligned=block is not None
-        and all(one.is_bound_as(cell) for one in there)
+        and (moved or all(one.is_bound_as(cell) for one in there))
         and all(host in cell.host_cells for host in resident),
     )

@@ -1,0 +1,89 @@
+"""What a NumaVM asks of the placement: the reading of spec and status that scheduler and `explain` share. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from numavm_api.effective import effective
+from numavm_api.numavm import NumaVMSpec
+from numavm_api.request_hash import request_hash
+from numavm_api.resolved import with_kept_cells
+from numavm_api.rules_devices import host_paths
+from numavm_operator.objects import Vm
+from numavm_operator.placement import Request, request_for
+from numavm_operator.reconcile.refusals import Excluded, excluded
+
+
+def left_out(
+    vm: Vm, host_version: Callable[[str], int | None], now: datetime
+) -> dict[str, Excluded]:
+    """Return the hosts that are left out for what their agents have refused, with why and for how long.
+
+    Args:
+        vm: The VM.
+        host_version: Gives the resourceVersion of a NumaHost; None: there is none.
+        now: The time of day.
+    """
+    found: dict[str, Excluded] = {}
+    for refusal in vm.status.refusals:
+        version = host_version(refusal.node_name)
+        text = None if version is None else str(version)
+        out = excluded(refusal, host_version=text, now=now)
+        if out is not None:
+            found[refusal.node_name] = out
+    return found
+
+
+def request_of(
+    vm: Vm,
+    spec: NumaVMSpec,
+    *,
+    placement_id: str,
+    epoch: int,
+    excluded_hosts: Mapping[str, str] | None = None,
+    kept: Mapping[str, str] | None = None,
+) -> Request:
+    """Return the request of a NumaVM.
+
+    Args:
+        vm: The NumaVM.
+        spec: Its spec, accepted.
+        placement_id: Names the claim that may come of it.
+        epoch: The leader's.
+        excluded_hosts: Hosts that do not count now, with the reason.
+        kept: Hosts that are kept for another VM, with its name.
+    """
+    former = former_host(vm)
+    domain = vm.status.domain
+    return request_for(
+        with_kept_cells(effective(spec), vm.status.derived_cells),
+        uid=vm.uid,
+        namespace=vm.key.namespace,
+        name=vm.key.name,
+        placement_id=placement_id,
+        epoch=epoch,
+        request_hash=request_hash(spec),
+        domain_type=spec.domain.type,
+        machine_type=(domain.machine if domain else None) or spec.domain.machine.type,
+        host_paths=tuple(path for _, path in host_paths(spec)),
+        node_selector=spec.node_selector,
+        node_affinity=spec.affinity.node_affinity,
+        tolerations=spec.tolerations,
+        excluded=excluded_hosts,
+        kept=kept,
+        tied_to=former if spec.volumes else None,
+        former_host=former,
+    )
+
+
+def former_host(vm: Vm) -> str | None:
+    """Return where the VM last ran: a hostDisk ties it there, and others go back there if they can.
+
+    An agent that refuses a later claim reports no start; the machine type, known only of a domain
+    that was there, stays.
+    """
+    domain = vm.status.domain
+    if domain is None or (domain.started_at is None and domain.machine is None):
+        return None
+    return domain.node_name
