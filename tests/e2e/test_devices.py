@@ -1,7 +1,7 @@
 """Devices on real host cells: modules, expander buses of both machines, a host device by VFIO, the balloon at boot.
 
-The oracles are the guest's sysfs and the host's numa_maps. The host of these tests is one of its own: it has an IOMMU and a
-network card on the bus of its cell 1.
+The oracles are the guest's sysfs and the host's numa_maps. The host of these tests is one of its own: it has an IOMMU
+and a network card on the bus of its cell 1.
 """
 
 from __future__ import annotations
