@@ -10,6 +10,10 @@ wanted=(
     etcd-server etcd-client ca-certificates
     # virtual machines, here and inside the lab hosts
     libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils
+    # metrics and alerts
+    prometheus
+    # images, and a whole node for the Helm chart
+    buildah mmdebstrap containerd runc containernetworking-plugins
     # the lab hosts and the witness guest
     busybox-static dropbear-bin openssh-client iproute2 kmod numactl zstd
 )
@@ -49,20 +53,25 @@ kernel_packages() {
     echo linux-image-cloud-amd64
 }
 
-# The lab starts its own etcd on ports of its own: the package's service is neither started nor enabled.
+# The lab and the tests start etcd, Prometheus and containerd themselves: the packages' services are neither started nor enabled.
 install_packages() {
     local policy=/usr/sbin/policy-rc.d ours=no status=0
     if [ ! -e $policy ]; then
         ours=yes
-        printf '#!/bin/sh\ncase "$1" in etcd*) exit 101;; esac\n' | "${as_root[@]}" tee $policy >/dev/null
+        printf '#!/bin/sh\ncase "$1" in etcd*|prometheus*|containerd*) exit 101;; esac\n' | "${as_root[@]}" tee $policy >/dev/null
         "${as_root[@]}" chmod 755 $policy
     fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet \
         --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" || status=$?
     [ $ours = no ] || "${as_root[@]}" rm -f $policy
-    if [ -d /run/systemd/system ] && [[ " $* " == *" etcd-server "* ]]; then
-        "${as_root[@]}" systemctl --quiet disable etcd.service || true # some versions ship no unit
-    fi
+    [ -d /run/systemd/system ] || return $status
+    local package
+    for package in "$@"; do
+        case $package in # some versions ship no unit
+        etcd-server) "${as_root[@]}" systemctl --quiet disable etcd.service || true ;;
+        prometheus | containerd) "${as_root[@]}" systemctl --quiet disable "$package.service" || true ;;
+        esac
+    done
     return $status
 }
 

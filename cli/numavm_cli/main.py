@@ -14,12 +14,17 @@ import typer
 
 from numavm_cli.cluster import cluster_app
 from numavm_cli.demo import demo_app
+from numavm_cli.doctor import doctor
 from numavm_cli.explain import HELP as EXPLAIN_HELP
 from numavm_cli.explain import explain
 from numavm_cli.lab import lab_app
+from numavm_cli.live import diff, rehome
+from numavm_cli.power import restart, start, stop
 from numavm_cli.render import capture, render
 from numavm_cli.simulate import HELP as SIMULATE_HELP
 from numavm_cli.simulate import simulate
+from numavm_cli.topology import topology
+from numavm_cli.vms import describe, freeze, xml
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -31,8 +36,18 @@ app = typer.Typer(
 app.add_typer(demo_app, name="demo")
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(lab_app, name="lab")
+app.command()(topology)
+app.command()(describe)
+app.command()(xml)
+app.command()(freeze)
+app.command()(doctor)
+app.command()(start)
+app.command()(stop)
+app.command()(restart)
 app.command()(render)
 app.command()(capture)
+app.command()(diff)
+app.command()(rehome)
 app.command(help=EXPLAIN_HELP)(explain)
 app.command(help=SIMULATE_HELP)(simulate)
 

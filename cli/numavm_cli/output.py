@@ -3,8 +3,14 @@
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LOG_WIDTH = 160
 
 
 class OutputFormat(StrEnum):
@@ -22,3 +28,11 @@ def progress_to_stderr() -> Callable[[str], None]:
         typer.echo(f"[{time.monotonic() - started:5.1f}s] {message}", err=True)
 
     return say
+
+
+def result_console() -> "Console":
+    """Return where results with colours are printed: tables need some width, also in a file or a pipe."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=_LOG_WIDTH, highlight=False)

@@ -46,9 +46,9 @@ def render(
     from numavm_cli.offline import domain_of, host_of
 
     where = host_of(_only(host, "NumaHost")) if host else None
-    for manifest in _manifests(file, "NumaVM"):
+    for manifest in manifests(file, "NumaVM"):
         domain = domain_of(manifest, where)
-        text = domain.xml if output is DomainFormat.XML else _argv(domain.xml, connect)
+        text = domain.xml if output is DomainFormat.XML else argv_of(domain.xml, connect)
         typer.echo(text.rstrip("\n"))
 
 
@@ -64,8 +64,12 @@ def capture(connect: LibvirtUri = LIBVIRT_URI) -> None:
     typer.echo(yaml.safe_dump(captured_host(connect), sort_keys=False), nl=False)
 
 
-def _argv(xml: str, connect: str) -> str:
-    """Have libvirt translate a domain; it wants the host cells and the KVM that the domain names."""
+def argv_of(xml: str, connect: str) -> str:
+    """Have libvirt translate a domain; it wants the host cells and the KVM that the domain names.
+
+    Raises:
+        HostFaultError: libvirt does not take it; the text is its own.
+    """
     from numavm_api.errors import HostFaultError
 
     with tempfile.NamedTemporaryFile("w", suffix=".xml") as file:
@@ -81,13 +85,18 @@ def _argv(xml: str, connect: str) -> str:
 def _only(file: Path, kind: str) -> dict[str, Any]:
     from numavm_api.errors import RejectedError
 
-    found = _manifests(file, kind)
+    found = manifests(file, kind)
     if len(found) != 1:
         raise RejectedError(f"{file}: {len(found)} objects of kind {kind}, expected one")
     return found[0]
 
 
-def _manifests(file: Path, kind: str) -> list[dict[str, Any]]:
+def manifests(file: Path, kind: str) -> list[dict[str, Any]]:
+    """Return the objects of a kind in a file, at least one.
+
+    Raises:
+        RejectedError: there is none, or the file cannot be read.
+    """
     import yaml
 
     from numavm_api.errors import RejectedError

@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
 
     ACCEPTED = "Accepted"
     SCHEDULED = "Scheduled"
+    CAPACITY_RESERVED = "CapacityReserved"
     HOST_REACHABLE = "HostReachable"
     READY = "Ready"
     RUNNING = "Running"
@@ -32,6 +33,7 @@ OPERATOR_CONDITIONS: Final = frozenset(
     {
         ConditionType.ACCEPTED,
         ConditionType.SCHEDULED,
+        ConditionType.CAPACITY_RESERVED,
         ConditionType.HOST_REACHABLE,
         ConditionType.READY,
     }
@@ -62,6 +64,11 @@ class Reason(StrEnum):
     UNDECIDED = "Undecided"
     WAITING_FOR_HOSTS = "WaitingForHosts"
     NOT_WANTED = "NotWanted"
+    # CapacityReserved
+    RESERVED = "Reserved"
+    CHANGING = "Changing"
+    NO_ROOM = "NoRoom"
+    NOT_MOVABLE = "NotMovable"
     # HostReachable
     LEASE_FRESH = "LeaseFresh"
     LEASE_EXPIRED = "LeaseExpired"
@@ -117,6 +124,8 @@ class ClaimRefusalReason(StrEnum):
     MEMORY_TAKEN = "MemoryTaken"
     STALE_EPOCH = "StaleEpoch"
     UNKNOWN_CELL = "UnknownCell"
+    DEVICE_MISSING = "DeviceMissing"
+    DEVICE_TAKEN = "DeviceTaken"
     NOT_PERMITTED = "NotPermitted"
     UNSUPPORTED = "Unsupported"
     SPEC_CHANGED = "SpecChanged"

@@ -8,16 +8,15 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from numavm_api.base import SpecModel, list_map
+from numavm_api.cpu import CellId
+from numavm_api.host_devices import HostDevice
+from numavm_api.modules import MAX_MODULES, MemoryDevice
+from numavm_api.pci import MAX_EXPANDERS, PciExpander
+from numavm_api.shapes import HostPath, MacAddress, Name, PciAddress
 
-NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-HOST_PATH_PATTERN: Final = r"^/[A-Za-z0-9._@:+,=-]+(/[A-Za-z0-9._@:+,=-]+)*$"
-"""Absolute, without white space, quotes, control characters or a trailing slash; `..` is refused by a CEL rule and again by the agent."""
+MAX_HOST_DEVICES: Final = 32
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=63)]
-HostPath = Annotated[str, Field(pattern=HOST_PATH_PATTERN, max_length=512)]
-MacAddress = Annotated[
-    str, Field(pattern=r"^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$", max_length=17)
-]
+__all__ = ["HostPath", "MacAddress", "Name"]
 
 
 class DiskBus(StrEnum):
@@ -35,6 +34,24 @@ class InterfaceModel(StrEnum):
     E1000E = "e1000e"
 
 
+class DiskCache(StrEnum):
+    """libvirt's cache modes."""
+
+    NONE = "none"
+    WRITEBACK = "writeback"
+    WRITETHROUGH = "writethrough"
+    DIRECTSYNC = "directsync"
+    UNSAFE = "unsafe"
+
+
+class DiskIo(StrEnum):
+    """libvirt's ways of doing I/O."""
+
+    THREADS = "threads"
+    NATIVE = "native"
+    IO_URING = "io_uring"
+
+
 class DiskTarget(SpecModel):
     """How the guest sees the disk."""
 
@@ -42,15 +59,48 @@ class DiskTarget(SpecModel):
     """virtio, sata or scsi."""
 
 
+class CdromBus(StrEnum):
+    """Buses that have CD-ROM drives."""
+
+    SATA = "sata"
+    SCSI = "scsi"
+
+
+class CdromTarget(SpecModel):
+    """A CD-ROM drive, with its volume as the medium; read-only."""
+
+    bus: CdromBus = CdromBus.SATA
+    """sata or scsi."""
+
+
 class Disk(SpecModel):
     """A disk of the guest; the volume of the same name is behind it."""
 
     name: Name
     """Name of an entry of `spec.volumes`."""
-    disk: DiskTarget = DiskTarget()
-    """The disk's bus."""
+    disk: DiskTarget | None = None
+    """A disk. One of disk and cdrom; neither: a virtio disk."""
+    cdrom: CdromTarget | None = None
+    """A CD-ROM drive."""
     boot_order: Annotated[int, Field(ge=1, le=64)] | None = None
     """1 boots first; each number once."""
+    cache: DiskCache | None = None
+    """How the host caches it: none, writeback, writethrough, directsync, unsafe. Left out: QEMU's default, writeback."""
+    io: DiskIo | None = None
+    """threads, native or io_uring; native needs cache none or directsync. Left out: QEMU's default."""
+    dedicated_io_thread: bool | None = Field(default=None, alias="dedicatedIOThread")
+    """True: an I/O thread that serves no other disk. Needs bus virtio."""
+    cell: CellId | None = None
+    """Guest cell behind whose expander bus it sits. Bus virtio only."""
+    pci_address: PciAddress | None = None
+    """Its address in the guest, `0000:01:06.0`. Bus virtio only."""
+
+    @property
+    def bus(self) -> DiskBus:
+        """The bus, with its default."""
+        if self.cdrom is not None:
+            return DiskBus(self.cdrom.bus.value)
+        return self.disk.bus if self.disk else DiskBus.VIRTIO
 
 
 class Interface(SpecModel):
@@ -62,6 +112,10 @@ class Interface(SpecModel):
     """The card's model."""
     mac_address: MacAddress | None = None
     """Unicast MAC address; left out: one derived from the VM's uid, the same at every start."""
+    cell: CellId | None = None
+    """Guest cell behind whose expander bus it sits."""
+    pci_address: PciAddress | None = None
+    """Its address in the guest, `0000:01:06.0`."""
 
 
 class Devices(SpecModel):
@@ -73,6 +127,18 @@ class Devices(SpecModel):
         default=[], max_length=16, json_schema_extra=list_map("name")
     )
     """Network cards, at most 16."""
+    memory: list[MemoryDevice] = Field(
+        default=[], max_length=MAX_MODULES, json_schema_extra=list_map("name")
+    )
+    """Memory modules beside the boot memory, at most 64. They need `memory.maxGuest`."""
+    host_devices: list[HostDevice] = Field(
+        default=[], max_length=MAX_HOST_DEVICES, json_schema_extra=list_map("name")
+    )
+    """PCI devices of the host, at most 32."""
+    pci_expanders: list[PciExpander] = Field(
+        default=[], max_length=MAX_EXPANDERS, json_schema_extra=list_map("name")
+    )
+    """PCI root buses of guest cells, at most 16. Others are made where a device's `cell` needs one."""
 
 
 class UserNetwork(SpecModel):

@@ -58,6 +58,24 @@ class KillPoint(StrEnum):
     """Agent: decided to stop a domain, libvirt has not heard of it."""
     AFTER_DESTROY = "after-destroy"
     """Agent: the domain is gone, its claim is not yet released."""
+    BEFORE_OPERATION = "before-operation"
+    """Agent: an amended claim is admitted, the domain does not know of it."""
+    OPERATION_RECORDED = "operation-recorded"
+    """Agent: the domain's metadata hold both claims, nothing has moved."""
+    GROUPS_WIDENED = "groups-widened"
+    """Agent: the domain may take memory of old and new host cells, its pages are where they were."""
+    PAGES_MOVING = "pages-moving"
+    """Agent: a batch of pages has moved, others have not."""
+    PAGES_MOVED = "pages-moved"
+    """Agent: every page was moved once, threads are where they were."""
+    THREADS_MOVED = "threads-moved"
+    """Agent: pages and threads have moved, the old host cells are still open to the domain."""
+    GROUPS_NARROWED = "groups-narrowed"
+    """Agent: only the new host cells are open, nothing is verified yet."""
+    BEFORE_COMMIT = "before-commit"
+    """Agent: verified, the domain's metadata still hold both claims."""
+    AFTER_COMMIT = "after-commit"
+    """Agent: the domain holds the new claim only, nothing is reported."""
 
 
 OPERATOR_POINTS: Final = (
@@ -70,6 +88,18 @@ OPERATOR_POINTS: Final = (
     KillPoint.BEFORE_STATUS_WRITE,
     KillPoint.BEFORE_FINALIZER_REMOVAL,
 )
+OPERATION_POINTS: Final = (
+    KillPoint.BEFORE_OPERATION,
+    KillPoint.OPERATION_RECORDED,
+    KillPoint.GROUPS_WIDENED,
+    KillPoint.PAGES_MOVING,
+    KillPoint.PAGES_MOVED,
+    KillPoint.THREADS_MOVED,
+    KillPoint.GROUPS_NARROWED,
+    KillPoint.BEFORE_COMMIT,
+    KillPoint.AFTER_COMMIT,
+)
+"""Those of the agent that only a change of a running domain reaches."""
 AGENT_POINTS: Final = tuple(point for point in KillPoint if point not in OPERATOR_POINTS)
 
 

@@ -10,6 +10,7 @@ from pydantic import Field
 from numavm_api.base import SpecModel, list_map
 from numavm_api.cpu import Cpu
 from numavm_api.devices import Devices, HostPath, Network, Volume
+from numavm_api.iothreads import IoThreads
 from numavm_api.memory import Memory
 from numavm_api.scheduling import Affinity, Toleration
 
@@ -41,6 +42,13 @@ class CellSharing(StrEnum):
 
     NEVER = "Never"
     ALLOW = "Allow"
+
+
+class DriftPolicy(StrEnum):
+    """What happens where somebody changes a running VM's pins or pages past NumaVM."""
+
+    RESTORE = "Restore"
+    REPORT = "Report"
 
 
 class LastLevelCache(StrEnum):
@@ -109,6 +117,8 @@ class Domain(SpecModel):
     """The guest's memory."""
     devices: Devices = Devices()
     """The guest's devices."""
+    io_threads: IoThreads | None = None
+    """Threads that serve disks beside QEMU's main loop. Left out: none but those of disks with `dedicatedIOThread`."""
 
 
 class PlacementWishes(SpecModel):
@@ -143,6 +153,8 @@ class NumaVMSpec(SpecModel):
     """A PriorityClass: a waiting VM of higher priority is placed first. Left out: the global default, else 0."""
     placement: PlacementWishes = PlacementWishes()
     """Wishes to the placement."""
+    drift_policy: DriftPolicy = DriftPolicy.RESTORE
+    """Restore: pins and pages that somebody changed past NumaVM are put back, with an event. Report: they are only reported, by NumaAligned and an event."""
     termination_grace_period_seconds: Annotated[int, Field(ge=0, le=86400)] = 60
     """How long a guest may take to shut down by itself before its power is cut."""
     domain: Domain

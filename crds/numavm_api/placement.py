@@ -60,8 +60,8 @@ class PlacedDevice(StatusModel):
     """The guest cell it belongs to; left out: none."""
 
 
-class Placement(StatusModel):
-    """What a VM holds on the host `status.nodeName`."""
+class Claim(StatusModel):
+    """What one decision gave a VM."""
 
     id: Annotated[str, Field(max_length=32)]
     """Names this claim; a new decision has a new id."""
@@ -105,6 +105,46 @@ class Placement(StatusModel):
                 key = (host_cell, cell.page_size)
                 booked[key] = Bytes(booked.get(key, 0) + amount)
         return booked
+
+
+class Placement(Claim):
+    """What a VM holds on the host `status.nodeName`."""
+
+    previous: Claim | None = None
+    """While a running VM is changed: the claim it still holds beside this one, until its agent reports this one's id."""
+
+    @property
+    def earlier(self) -> Placement | None:
+        """The claim that is still held beside this one, as one of its own."""
+        if self.previous is None:
+            return None
+        return Placement.model_validate(self.previous.model_dump())
+
+    @property
+    def alone(self) -> Placement:
+        """This claim without the one before it."""
+        return self.model_copy(update={"previous": None})
+
+    @property
+    def held_cpus(self) -> CpuSet:
+        """Every pCPU that the VM keeps to itself: this claim's, and those of the one before it."""
+        before = self.previous.dedicated_cpus if self.previous else CpuSet()
+        return self.dedicated_cpus | before
+
+    def replacing(self, held: Placement) -> Placement:
+        """Return this claim with `held` beside it."""
+        return self.model_copy(update={"previous": Claim.model_validate(held.model_dump())})
+
+    def held_memory(self) -> dict[tuple[int, Bytes], Bytes]:
+        """Return what is booked per (host cell, page size) by this claim and the one before it.
+
+        One domain holds both, so of two bookings of the same pool the larger counts.
+        """
+        booked = self.memory_by_host_cell()
+        before = self.previous.memory_by_host_cell() if self.previous else {}
+        return {
+            key: Bytes(max(booked.get(key, 0), before.get(key, 0))) for key in {**before, **booked}
+        }
 
 
 def booking_of(cell: PlacedCell) -> dict[int, Bytes]:

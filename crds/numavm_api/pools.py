@@ -54,7 +54,7 @@ def effective_pools(
     else:
         dedicated = online - housekeeping - named_shared
     follows = spec.shared_cpus is None
-    held = CpuSet.union_of(claim.dedicated_cpus for claim in claims)
+    held = CpuSet.union_of(claim.held_cpus for claim in claims)
     shared = (dedicated if follows else named_shared) - held
     return EffectivePools(
         dedicated=(dedicated & online) - others.cpus,

@@ -1,7 +1,8 @@
 """A digest of what a placement was decided for.
 
 Where a VM's digest is still the one its claim was made for, it may start again under that claim; else it is placed anew.
-Built from the effective spec, so that writing a default out changes nothing.
+Built from the effective spec, so that writing a default out changes nothing. Host cells that the user names are not part of
+it: a claim says itself where it is, and a running VM follows a changed binding without a restart.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numavm_api.rules_devices import host_paths
 
 
 def request_hash(spec: NumaVMSpec) -> str:
-    """Return the digest, 32 hexadecimal digits, of all that the choice of host, host cells and CPUs depends on."""
+    """Return the digest, 32 hexadecimal digits, of what the choice of host, host cells and CPUs depends on."""
     vm = effective(spec)
     request = {
         "nodeSelector": dict(spec.node_selector),
@@ -31,32 +32,31 @@ def request_hash(spec: NumaVMSpec) -> str:
         "cellSharing": vm.cell_sharing,
         "cellsDeclared": vm.cells_declared,
         "cells": [_cell(cell) for cell in vm.cells],
-        **_where_asked(spec, vm),
-    }
+    } | _wishes(spec, vm)
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _where_asked(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
-    """Return the parts that stand in a digest only where the spec asks for them: a digest of before they existed still holds."""
+def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
+    """Return what else the placement looks at; what is not asked for has no part in the digest of older versions."""
     nodes = spec.affinity.node_affinity
-    parts: dict[str, object] = {
+    wishes = {
         "affinity": nodes.model_dump(mode="json", exclude_defaults=True) if nodes else {},
         "tolerations": sorted(
             [one.key or "", one.operator, one.value or "", one.effect or ""]
             for one in spec.tolerations
         ),
-        "onlineVcpus": None if vm.online_vcpus is None else str(vm.online_vcpus),
         "vcpuCandidates": {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()},
         "emulatorCandidates": str(vm.emulator_candidates or ""),
-        "derivedCells": vm.derived_cells and {"count": vm.derived_cells.count},
         "dedicatedIoThreads": vm.dedicated_io_threads,
         "hostDevices": [_device(device) for device in vm.host_devices],
+        "derivedCells": [vm.derived_cells.count] if vm.derived_cells else [],
         "reserveMaximum": vm.reserve_maximum,
         "maxMemory": vm.max_memory if vm.reserve_maximum else None,
+        "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
         "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
     }
-    return {name: part for name, part in parts.items() if part}
+    return {name: wish for name, wish in wishes.items() if wish}
 
 
 def _device(device: EffectiveHostDevice) -> list[object]:
@@ -65,13 +65,14 @@ def _device(device: EffectiveHostDevice) -> list[object]:
 
 
 def _cell(cell: EffectiveCell) -> dict[str, object]:
-    fallback = [format_bytes(size) for size in cell.fallback_page_sizes]
-    return {
-        **({"fallback": fallback} if fallback else {}),
+    wishes = {
+        "fallback": [format_bytes(size) for size in cell.fallback_page_sizes],
+        "plugged": int(cell.plugged),
+    }
+    return {name: wish for name, wish in wishes.items() if wish} | {
         "id": cell.id,
         "vcpus": str(cell.vcpus),
         "memory": format_bytes(cell.memory),
         "pageSize": format_bytes(cell.page_size),
         "mode": cell.mode,
-        "hostCells": None if cell.host_cells is None else str(cell.host_cells),
     }

@@ -66,6 +66,10 @@ def host_paths(spec: NumaVMSpec) -> Iterator[tuple[str, str]]:
             yield f"{FIRMWARE}.kernelBoot.initrd", boot.initrd
     for index, volume in enumerate(spec.volumes):
         yield f"spec.volumes[{index}].hostDisk.path", volume.host_disk.path
+    for index, module in enumerate(spec.domain.devices.memory):
+        for kind, part in (("nvdimm", module.nvdimm), ("virtioPmem", module.virtio_pmem)):
+            if part is not None:
+                yield f"{DEVICES}.memory[{index}].{kind}.path", part.path
 
 
 def _disks_and_volumes_pair_up(spec: NumaVMSpec) -> Iterator[Violation]:
@@ -101,9 +105,18 @@ def _boot_orders_differ(spec: NumaVMSpec) -> Iterator[Violation]:
 
 
 def _images_differ(spec: NumaVMSpec) -> Iterator[Violation]:
-    paths = [volume.host_disk.path for volume in spec.volumes]
-    limit = "two disks on one image destroy its content"
-    yield from _each_once("spec.volumes[{}].hostDisk.path", paths, limit)
+    seen: set[str] = set()
+    for field, path in host_paths(spec):
+        if field.startswith(FIRMWARE):
+            continue
+        if path in seen:
+            yield Violation(
+                field,
+                f"'{path}'",
+                "an earlier entry has it too, and two disks on one image destroy its content",
+                "change one of the two",
+            )
+        seen.add(path)
 
 
 def _mac_addresses_differ(spec: NumaVMSpec) -> Iterator[Violation]:

@@ -15,6 +15,7 @@ from numavm_api.base import ATOMIC, StatusModel, list_map
 from numavm_api.conditions import ClaimRefusalReason, Condition, PrintableStatus
 from numavm_api.cpu import MAX_CELLS
 from numavm_api.cpuset import CpuSet
+from numavm_api.modules import MAX_MODULES
 from numavm_api.placement import Placement
 from numavm_api.quantity import Quantity
 
@@ -135,6 +136,42 @@ class CpuTopologyStatus(StatusModel):
     """vCPUs that are powered on."""
 
 
+class BalloonStatus(StatusModel):
+    """The guest's balloon. A target is a wish; `actual` is what the guest really left itself."""
+
+    target: Quantity
+    """What the guest was told to keep."""
+    actual: Quantity
+    """What it has kept, by QEMU's word."""
+    available: Quantity | None = None
+    """Memory that the guest's kernel manages, by its own word."""
+    usable: Quantity | None = None
+    """Memory that it could give to programs without swapping."""
+    unused: Quantity | None = None
+    """Memory that it does not use at all."""
+    last_update: Time | None = None
+    """When the guest last gave its own figures."""
+    stale: bool | None = None
+    """True: the guest's figures are too old to be told, and are left out. Left out: it is not asked for any."""
+
+
+class ModuleStatus(StatusModel):
+    """A memory module that the guest has."""
+
+    name: ShortText
+    """The entry of `spec.domain.devices.memory`."""
+    model: ShortText
+    """dimm, virtio-mem, nvdimm or virtio-pmem."""
+    cell: int | None = None
+    """Its guest cell."""
+    size: Quantity
+    """Its size."""
+    requested: Quantity | None = None
+    """Of virtio-mem: what the guest was told to have."""
+    current: Quantity | None = None
+    """Of virtio-mem: what it has."""
+
+
 class MemoryStatus(StatusModel):
     """The guest's memory."""
 
@@ -144,6 +181,27 @@ class MemoryStatus(StatusModel):
     """What the spec asks for."""
     guest_current: Quantity
     """What libvirt says it has now."""
+    balloon: BalloonStatus | None = None
+    """Its balloon."""
+    devices: list[ModuleStatus] = Field(default=[], max_length=MAX_MODULES)
+    """Its memory modules, by name."""
+
+
+class OperationStatus(StatusModel):
+    """A change of the running domain that is under way; at most one at a time."""
+
+    kind: ShortText
+    """ReHome: its memory and threads move to other host cells."""
+    placement_id: ShortText
+    """The claim it works towards."""
+    from_: Annotated[str, Field(max_length=256, alias="from")]
+    """Guest cell -> host cells before."""
+    to: Annotated[str, Field(max_length=256)]
+    """Guest cell -> host cells after."""
+    step: ShortText
+    """What is being done: Record, Widen, Move, Threads, Narrow, Verify."""
+    percent: Annotated[int, Field(ge=0, le=100)]
+    """How much of the memory that moves is there, by the kernel's word, in steps of 10."""
 
 
 class Resident(StatusModel):
@@ -194,6 +252,8 @@ class NumaVMStatus(StatusModel):
     """The Kubernetes node that runs it."""
     placement: Placement | None = Field(default=None, json_schema_extra=ATOMIC)
     """The claim: what the VM holds there."""
+    derived_cells: Annotated[int, Field(ge=1, le=MAX_CELLS)] | None = None
+    """With guestMappingPassthrough: how many guest cells the first placement derived. Kept, so that a restart elsewhere keeps the guest's topology."""
     refusals: list[Refusal] = Field(
         default=[], max_length=64, json_schema_extra=list_map("nodeName")
     )
@@ -206,6 +266,8 @@ class NumaVMStatus(StatusModel):
     """The guest's memory as it is now."""
     numa: NumaStatus | None = None
     """What the kernel confirms."""
+    operation: OperationStatus | None = None
+    """The change of the running domain that is under way."""
     conditions: list[Condition] = Field(
         default=[], max_length=32, json_schema_extra=list_map("type")
     )

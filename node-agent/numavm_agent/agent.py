@@ -6,12 +6,14 @@ Nothing here depends on having seen a change happen. The loop may start anew at 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from numavm_agent.errors import HypervisorUnavailable
+from numavm_agent.metrics import Watched
 from numavm_agent.ports import HostObject, UnreadableVm, VmObject
+from numavm_agent.pulse import GuestNow, TurnResult
 from numavm_agent.reconcile.decide import Owner
 from numavm_agent.reconcile.host_probe import HostProbe, Qemu
 from numavm_agent.reconcile.host_report import HostView
@@ -27,6 +29,7 @@ from numavm_agent.topology.readings import HostTopology
 from numavm_api.cpuset import CpuSet
 from numavm_api.errors import NumaVMError
 from numavm_api.numahost import HeldClaim, HostCell
+from numavm_api.placement import Placement
 from numavm_api.pools import OtherUsers
 
 _COALESCE_SECONDS: Final = 0.02
@@ -46,12 +49,18 @@ class Agent:
     """The agent of one node."""
 
     def __init__(
-        self, tools: Tools, probe: HostProbe, wake: threading.Event, period_seconds: float
+        self,
+        tools: Tools,
+        probe: HostProbe,
+        wake: threading.Event,
+        period_seconds: float,
+        watched: Watched,
     ) -> None:
         self._tools = tools
         self._probe = probe
         self._wake = wake
         self._period = period_seconds
+        self._watched = watched
         self._stopping = threading.Event()
         self._inventory = InventoryReader(tools.hypervisor, tools.reader, tools.clock)
         keeper = Keeper(tools)
@@ -76,15 +85,20 @@ class Agent:
                 self._stopping.wait(_COALESCE_SECONDS)
 
     def _guarded_turn(self) -> None:
-        try:
-            self.turn()
-        except NumaVMError as error:
-            self._tools.log.warning("turn_failed", error=str(error))
-        except Exception:
-            # The edge of the loop: a mistake in one turn must not end the agent of a host full of guests.
-            self._tools.log.exception("turn_failed_unexpectedly")
+        pulse = self._watched.pulse
+        pulse.began()
+        result = TurnResult.ERROR
+        with self._watched.metrics.turn_seconds.time():
+            try:
+                result = self.turn()
+            except NumaVMError as error:
+                self._tools.log.warning("turn_failed", error=str(error))
+            except Exception:
+                # The edge of the loop: a mistake in one turn must not end the agent of a host full of guests.
+                self._tools.log.exception("turn_failed_unexpectedly")
+        pulse.turned(result)
 
-    def turn(self) -> None:
+    def turn(self) -> TurnResult:
         """Look at everything once, and do what is next for each VM."""
         for done in self._tools.workers.take_done():
             self._vms.absorb(done)
@@ -95,17 +109,35 @@ class Agent:
             inventory = self._inventory.read(_online(topology))
         except HypervisorUnavailable as error:
             self._without_libvirt(error, is_fresh=is_fresh)
-            return
+            return TurnResult.LIBVIRT_UNAVAILABLE
         self._vms.note_ends(self._tools.hypervisor.take_ends())
         if self._desired.host is None:
-            return  # never yet reached the API server: nothing to decide by, nobody to tell
+            return (
+                TurnResult.API_UNAVAILABLE
+            )  # never yet reached: nothing to decide by, nobody to tell
         unlisted = self._unlisted_of(inventory)
         owners = self._unlisted.owners(unlisted) if is_fresh else {}
         host = self._host_now(self._desired.host, topology, inventory, qemu, owners)
         host = self._step_vms(inventory, host, is_fresh=is_fresh)
         self._step_unlisted(unlisted, owners, host)
-        if is_fresh:
-            self._report(host, inventory)
+        self._watched.pulse.runs(self._guests(inventory))
+        if not is_fresh:
+            return TurnResult.API_UNAVAILABLE
+        self._report(host, inventory)
+        return TurnResult.OK
+
+    def _guests(self, inventory: Inventory) -> Iterator[GuestNow]:
+        for uid, domain in inventory.managed.items():
+            known = self._vms.memory.get(uid)
+            settled = known.settled if known is not None else None
+            yield GuestNow(
+                namespace=domain.record.namespace,
+                name=domain.record.name,
+                uuid=uid,
+                pid=domain.pid,
+                placement=domain.record.placement,
+                numa=settled.verdict.numa if settled is not None else None,
+            )
 
     def _read_desired(self) -> bool:
         """Ask the API server; False: it does not answer, and what it said last still holds."""
@@ -148,7 +180,8 @@ class Agent:
         settled = {uid: one.settled for uid, one in memory.items() if one.settled is not None}
         starting = {uid: one.starting for uid, one in memory.items() if one.starting is not None}
         is_changing = bool(starting) or any(
-            not domain.is_whole for domain in inventory.managed.values()
+            not domain.is_whole or domain.record.target is not None
+            for domain in inventory.managed.values()
         )
         self._cells = cells_now(
             topology,
@@ -177,6 +210,7 @@ class Agent:
             starting=starting,
             highest_epoch=self._highest_epoch,
             qemu=qemu,
+            foreign_devices=inventory.foreign_devices,
         )
 
     def _claims(self, inventory: Inventory, owners: Mapping[str, Owner]) -> list[HeldClaim]:
@@ -187,7 +221,7 @@ class Agent:
                 namespace=domain.record.namespace,
                 name=domain.record.name,
                 orphan=owners.get(uid) is Owner.MISSING,
-                placement=domain.record.placement,
+                placement=self._held(uid, domain),
             )
             for uid, domain in inventory.managed.items()
         }
@@ -201,6 +235,12 @@ class Agent:
                     ),
                 )
         return list(claims.values())
+
+    def _held(self, uid: str, domain: ManagedDomain) -> Placement:
+        """Return what a domain holds: by its own word, and what is about to be written there."""
+        memory = self._vms.memory.get(uid)
+        changing = memory.changing if memory is not None else None
+        return changing or domain.record.held
 
     def _step_vms(self, inventory: Inventory, host: HostNow, *, is_fresh: bool) -> HostNow:
         """One VM after the other, in the order of their names, so that admission is one at a time and repeatable."""
@@ -242,6 +282,7 @@ class Agent:
             claims=host.claims,
             highest_epoch=host.highest_epoch,
             qemu=host.qemu,
+            why_fixed=self._tools.rehome.memory.why_fixed(),
         )
         self._desired.host = self._reporter.host(view, on_server)
         self._reporter.lease(self._desired.host)

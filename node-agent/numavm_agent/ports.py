@@ -7,7 +7,7 @@ implementation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -112,6 +112,22 @@ class Hypervisor(Protocol):
 
     def pin_emulator(self, uuid: str, cpus: CpuSet) -> None:
         """Set the affinity of all threads that are neither vCPUs nor I/O threads, now."""
+        ...
+
+    def cell_addresses(self, uuid: str, sizes: Mapping[int, Bytes]) -> Mapping[int, int]:
+        """Return guest cell -> an address of its QEMU process within that cell's memory, for cells of boot memory.
+
+        QEMU's own word; libvirt marks the domain as tainted by it, which changes nothing. Cells that QEMU does not
+        name are left out.
+        """
+        ...
+
+    def pin_io_thread(self, uuid: str, io_thread: int, cpus: CpuSet) -> None:
+        """Set the affinity of an I/O thread, now."""
+        ...
+
+    def memory_stats(self, uuid: str) -> Mapping[str, int]:
+        """Return virDomainMemoryStats: amounts in KiB by libvirt's names, `last_update` in seconds since the epoch."""
         ...
 
     def take_ends(self) -> tuple[DomainEnd, ...]:
@@ -282,6 +298,43 @@ class HostReader(Protocol):
 
     def check_file(self, path: str) -> str | None:
         """Return why a file cannot be used without following a symbolic link; None: it can."""
+        ...
+
+
+class HostMemory(Protocol):
+    """Where a domain may have memory, and moving it."""
+
+    def why_fixed(self) -> str | None:
+        """Return why memory of running guests cannot be moved on this host; None: it can."""
+        ...
+
+    def allowed_cells(self, pid: int) -> Mapping[str, CpuSet]:
+        """Return group -> host cells, outer groups first, of those groups of a domain that hold it down.
+
+        Raises:
+            ProcessLookupError: it has ended.
+        """
+        ...
+
+    def allow_cells(self, group: str, cells: CpuSet) -> None:
+        """Hold a group down to some host cells.
+
+        Raises:
+            HostFaultError: the kernel refuses.
+        """
+        ...
+
+    def move_pages(self, pid: int, addresses: Sequence[int], cells: Sequence[int]) -> list[int]:
+        """Move pages to a host cell each; return per address where it now is, or a negative error number.
+
+        Raises:
+            ProcessLookupError: it has ended.
+            HostFaultError: the kernel refuses.
+        """
+        ...
+
+    def cells_of(self, pid: int, addresses: Sequence[int]) -> list[int]:
+        """Return per address the host cell of its page, or a negative error number."""
         ...
 
 

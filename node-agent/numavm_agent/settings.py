@@ -56,6 +56,8 @@ class AgentSettings(BaseSettings):
     """How often everything is looked at, if nothing wakes the agent earlier. The Lease is renewed as often."""
     parallel_starts: Annotated[int, Field(ge=1, le=16)] = 4
     """How many domains are started, settled or stopped at once."""
+    rehome_mebibytes_per_second: Annotated[float, Field(gt=0, le=1_000_000)] = 2048.0
+    """How much guest memory is moved per second, at most, where a running VM changes its host cells."""
     kvm_probe_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
     """How long a guest may take to show that KVM works; usually a fraction of a second, on emulated hosts several."""
     run_directory: Path = Path("/run/numavm")
@@ -64,6 +66,10 @@ class AgentSettings(BaseSettings):
     """Where the guests' serial consoles are logged; virtlogd writes them."""
     sysroot: Path = Path("/")
     """Where the host's /sys and /proc are found, inside a container for example /host."""
+    listen_address: str = "127.0.0.1"
+    """Where probes and metrics are served."""
+    listen_port: Annotated[int, Field(ge=-1, le=65535)] = -1
+    """Port of probes and metrics; 0: any free one (logged), -1: none."""
     log_format: LogFormat = LogFormat.TEXT
     """How log lines look."""
     log_level: LogLevel = LogLevel.INFO

@@ -77,11 +77,14 @@ class Store(Generic[Key, Item]):
         self._changed(key, old, None)
         return True
 
-    def replace(self, listed: Mapping[Key, Item], list_version: int) -> None:
-        """Take in a full list made at `list_version`; what was seen later stays."""
-        for key, item in listed.items():
-            self.put(key, item)
+    def replace(self, listed: Mapping[Key, Item], list_version: int) -> bool:
+        """Take in a full list made at `list_version`; what was seen later stays.
+
+        Tell whether it had anything new.
+        """
+        news = [key for key, item in listed.items() if self.put(key, item)]
         for key in self.keys():
             if key not in listed:
                 self.remove(key, list_version)
         self._removed = {key: at for key, at in self._removed.items() if at > list_version}
+        return bool(news)

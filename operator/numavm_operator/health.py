@@ -7,6 +7,7 @@ fresh.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -70,7 +71,8 @@ def _ready(health: Health) -> Answer:
 
 def _metrics(health: Health) -> Answer:
     async def answer(_request: web.Request) -> web.Response:
-        body = generate_latest(health.metrics.registry)
+        # In a thread: writing thousands of lines takes long enough to hold up everything else.
+        body = await asyncio.to_thread(generate_latest, health.metrics.registry)
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return answer

@@ -25,8 +25,10 @@ from numavm_operator.kube.paths import NODES, NUMAHOSTS, NUMAVMS, PRIORITY_CLASS
 from numavm_operator.kube.vms import KubeReader, KubeVmWriter
 from numavm_operator.metrics import Metrics
 from numavm_operator.objects import VmKey
+from numavm_operator.observed import Backlog, Observed
 from numavm_operator.picture import Kind, Picture
 from numavm_operator.ports import Epochs
+from numavm_operator.pulse import Pulse
 from numavm_operator.reconcile.controller import Controller
 from numavm_operator.scheduler import Scheduler
 from numavm_operator.settings import Settings
@@ -40,6 +42,7 @@ _SECOND_LIST_SECONDS: Final = 20.0
 What vanished between the first list and kopf's own is not kept for long.
 """
 _RETRY_SECONDS: Final = 2.0
+_LAG_SECONDS: Final = 0.1
 _WATCHES_SECONDS: Final = 10.0
 """How long kopf may take to begin; the lists must do until it does."""
 
@@ -66,12 +69,15 @@ class LeaderDuty:
         self._settings = outside.settings
         self._queue: WorkQueue[VmKey] = WorkQueue()
         self._stop = asyncio.Event()
-        self._listed_at: float | None = None
+        self._pulse = Pulse(outside.clock, outside.settings.resync_seconds)
         self.picture = Picture(
             outside.clock,
             look_at=self._queue.add,
             wake_scheduler=lambda: self._scheduler.wake(),  # noqa: PLW0108 - made below
             host_reported=lambda name: self._scheduler.host_reported(name),  # noqa: PLW0108 - the same
+        )
+        outside.metrics.registry.register(
+            Observed(self.picture, self._backlog, self._pulse.ages, self._settings.vm_series_limit)
         )
         self.picture.patient = outside.settings.start_over
         writer = KubeVmWriter(outside.client, outside.kill_switch)
@@ -100,12 +106,7 @@ class LeaderDuty:
 
     def problem(self) -> str | None:
         """Say why this leader is of no use now; None where it is."""
-        if self._listed_at is None:
-            return "the first list is not complete"
-        age = self._outside.clock.seconds() - self._listed_at
-        if age > 3 * self._settings.resync_seconds:
-            return f"the last full list is {age:.0f} s old"
-        return None
+        return self._pulse.problem(self._queue.oldest_seconds())
 
     async def run(self) -> None:
         """Lead until cancelled.
@@ -124,6 +125,7 @@ class LeaderDuty:
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._recorder.run(), name="events")
                 tasks.create_task(self._judge_hosts(), name="hosts")
+                tasks.create_task(self._measure_lag(), name="lag")
                 tasks.create_task(self._list_again(), name="lists")
                 for number in range(self._settings.workers):
                     tasks.create_task(self._work(), name=f"worker-{number}")
@@ -165,6 +167,7 @@ class LeaderDuty:
             log.warning("watches_not_ready", seconds=_WATCHES_SECONDS)
 
     def _saw(self, kind: Kind, raw: Mapping[str, Any], deleted: bool) -> None:  # noqa: FBT001 - a callback
+        self._pulse.saw(kind)
         self.picture.saw(kind, raw, deleted=deleted)
 
     async def _take_up_epoch(self) -> None:
@@ -191,11 +194,12 @@ class LeaderDuty:
             Kind.HOST: NUMAHOSTS,
             Kind.VM: NUMAVMS,
         }
+        news = {}
         for kind, path in paths.items():
             listed = await list_all(self._outside.client, path)
-            self.picture.replace(kind, listed.items, listed.resource_version)
+            news[kind] = self.picture.replace(kind, listed.items, listed.resource_version)
         self.picture.complete = True
-        self._listed_at = self._outside.clock.seconds()
+        self._pulse.listed(news)
         self._outside.metrics.listed.set_to_current_time()
 
     async def _list_again(self) -> None:
@@ -212,6 +216,7 @@ class LeaderDuty:
     async def _judge_hosts(self) -> None:
         was_open = False
         while True:
+            self._pulse.judged()
             self.picture.judge_hosts()
             is_open = self.picture.open_for_placement
             if is_open and not was_open:
@@ -220,10 +225,19 @@ class LeaderDuty:
             was_open = is_open
             await asyncio.sleep(_JUDGE_SECONDS)
 
+    async def _measure_lag(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LAG_SECONDS
+            await asyncio.sleep(_LAG_SECONDS)
+            self._outside.metrics.loop_lag_seconds.observe(max(0.0, loop.time() - due))
+
+    def _backlog(self) -> Backlog:
+        return Backlog(len(self._queue), self._queue.oldest_seconds())
+
     async def _work(self) -> None:
         while True:
             key = await self._queue.take()
-            self._outside.metrics.queue_depth.set(len(self._queue))
             try:
                 seconds = await self._controller.reconcile(key)
             except NotLeaderError:

@@ -165,10 +165,10 @@ class Ledger:
         for source in (self._stated, self._assumed):
             holding = source.get(uid)
             if holding is not None and holding.node_name == node_name:
-                yield holding.placement
+                yield from _held(holding.placement)
         for report in self.reports_of(uid):
             if report.node_name == node_name:
-                yield report.claim.placement
+                yield from _held(report.claim.placement)
 
     def _sync(self, node_name: str, uid: str) -> None:
         """Bring the fleet's claims of one VM on one host in step with what the sources say."""
@@ -180,3 +180,11 @@ class Ledger:
         for identity in held - set(wanted):
             self.fleet = self.fleet.without_claim(node_name, uid, identity)
             self._capacity_appeared()
+
+
+def _held(placement: Placement) -> Iterable[Placement]:
+    """Return a claim, and the one before it that is still held while a running VM is changed."""
+    yield placement.alone
+    before = placement.earlier
+    if before is not None:
+        yield before

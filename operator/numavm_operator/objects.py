@@ -25,7 +25,14 @@ from numavm_api.vm_status import NumaVMStatus
 from numavm_operator.placement import Taint
 
 _LONGEST = 3.0 * LEASE_SECONDS
-_DISPLAY_ONLY = ("printableStatus", "conditions", "numa", "memory", "currentCPUTopology")
+_DISPLAY_ONLY = (
+    "printableStatus",
+    "conditions",
+    "numa",
+    "memory",
+    "currentCPUTopology",
+    "operation",
+)
 
 
 class VmKey(NamedTuple):

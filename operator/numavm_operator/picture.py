@@ -110,28 +110,28 @@ class Picture:
                 if lease.name.startswith(LEASE_PREFIX):
                     _take(self.leases, lease.name, lease, deleted=deleted)
 
-    def replace(self, kind: Kind, items: list[dict[str, Any]], version: int) -> None:
-        """Take in a full list."""
+    def replace(self, kind: Kind, items: list[dict[str, Any]], version: int) -> bool:
+        """Take in a full list; tell whether it had anything that was not known."""
         match kind:
             case Kind.VM:
                 vms = {}
                 for raw in items:
                     key = VmKey(raw["metadata"]["namespace"], raw["metadata"]["name"])
                     vms[key] = read_vm(raw, self.vms.get(key))
-                self.vms.replace(vms, version)
+                return self.vms.replace(vms, version)
             case Kind.HOST:
                 hosts = [read_host(raw) for raw in items]
-                self.hosts.replace({host.name: host for host in hosts}, version)
+                return self.hosts.replace({host.name: host for host in hosts}, version)
             case Kind.NODE:
                 nodes = [read_node(raw) for raw in items]
-                self.nodes.replace({node.name: node for node in nodes}, version)
+                return self.nodes.replace({node.name: node for node in nodes}, version)
             case Kind.PRIORITY_CLASS:
                 classes = [read_priority_class(raw) for raw in items]
-                self.priority_classes.replace({one.name: one for one in classes}, version)
+                return self.priority_classes.replace({one.name: one for one in classes}, version)
             case Kind.LEASE:
                 leases = [read_lease(raw) for raw in items]
                 mine = {one.name: one for one in leases if one.name.startswith(LEASE_PREFIX)}
-                self.leases.replace(mine, version)
+                return self.leases.replace(mine, version)
 
     def wrote(self, vm: Vm) -> None:
         """Take in a VM as the answer to a write."""
@@ -210,6 +210,7 @@ class Picture:
             reach=self.watch.reach(host, name),
             fenced=host is not None and host.spec.fenced,
             boot_id=host.status.boot_id if host is not None else None,
+            why_fixed=_why_fixed(host),
         )
 
     def _claimed(self, vm: Vm) -> list[Claimed]:
@@ -287,6 +288,14 @@ class Picture:
 def _of_node(node: Node | None) -> tuple[object, ...] | None:
     """Return what placement looks at."""
     return None if node is None else (node.labels, node.taints, node.cordoned)
+
+
+def _why_fixed(host: Host | None) -> str | None:
+    able = host.status.capabilities if host is not None else None
+    if able is not None and able.memory_moves:
+        return None
+    unknown = "its agent has not said that it can"
+    return (able.memory_moves_message if able is not None else None) or unknown
 
 
 def _claims_of(host: Host | None) -> set[tuple[str, str]]:

@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from numavm_api.effective import effective
 from numavm_api.errors import ConflictError, NumaVMError, RejectedError, TransientError
 from numavm_api.numavm import NumaVMSpec
 from numavm_operator.clock import Clock
@@ -33,14 +34,17 @@ from numavm_operator.placement import (
     Request,
     Turn,
     Undecided,
+    amend,
     host_to_keep,
+    moved_cells,
     place,
     summary,
     turn_of,
+    turned_back,
 )
 from numavm_operator.ports import Epochs, Reader, VmWriter
-from numavm_operator.reconcile.decide import Place, decide
-from numavm_operator.reconcile.world import Outcome, Waiting
+from numavm_operator.reconcile.decide import Amend, Place, decide
+from numavm_operator.reconcile.world import Outcome, Waiting, World
 from numavm_operator.requests import left_out, request_of
 
 UNDECIDED_SECONDS = 5.0
@@ -146,7 +150,8 @@ class Scheduler:
         world = self.picture.world(key)
         if key in self._unsettled:
             return
-        if world is None or not isinstance(decide(world), Place):
+        step = decide(world) if world is not None else None
+        if world is None or not isinstance(step, Place | Amend):
             self._no_longer_waits(key)
             return
         if not self.picture.open_for_placement:
@@ -156,8 +161,39 @@ class Scheduler:
         highest = self.picture.ledger.highest_epoch
         if highest > self.epochs.epoch:
             await self.epochs.raise_epoch(highest + 1)
-        if world.vm.accepted is not None:
+        if world.vm.accepted is None:
+            return
+        if isinstance(step, Amend):
+            await self._amend(world, world.vm.accepted)
+        else:
             await self._place(world.vm, world.vm.accepted)
+
+    async def _amend(self, world: World, spec: NumaVMSpec) -> None:
+        """Give a running VM a claim on other host cells of its host, beside the one it holds."""
+        vm = world.vm
+        node_name, claim = vm.status.node_name, vm.status.placement
+        if node_name is None or claim is None:
+            return
+        request = self._request(vm, spec)
+        if claim.previous is not None:
+            back = turned_back(claim, placement_id=request.placement_id, epoch=request.epoch)
+            if back is not None:
+                await self._claim(vm, Placed(node_name, back, spans_cells=False, distance=0))
+            return
+        if node_name in request.excluded:
+            self._waits(vm, Outcome.UNSCHEDULABLE, request.excluded[node_name])
+            return
+        moves = moved_cells(claim, effective(spec))
+        fleet = self.picture.ledger.fleet
+        match amend(request, fleet, node_name, claim, moves, self.policy):
+            case Placed() as amended:
+                await self._claim(vm, amended)
+            case Refusal() as refusal:
+                self.metrics.placements.labels("unschedulable").inc()
+                self._waits(vm, Outcome.UNSCHEDULABLE, summary(refusal))
+            case Undecided() as undecided:
+                self._waits(vm, Outcome.UNDECIDED, summary(undecided))
+                self._wake_in(UNDECIDED_SECONDS)
 
     async def _place(self, vm: Vm, spec: NumaVMSpec) -> None:
         request = self._request(vm, spec)
@@ -169,6 +205,8 @@ class Scheduler:
                 await self._claim(vm, result)
             case Refusal():
                 self.metrics.placements.labels("unschedulable").inc()
+                for count in result.counts:
+                    self.metrics.unschedulable.labels(str(count.cause)).inc(count.hosts)
                 self._queue = self._queue.with_refusal(vm.uid, self._turn(vm), self.clock.seconds())
                 self._review_queue()
                 self._waits(vm, Outcome.UNSCHEDULABLE, summary(result) + self._kept_for(vm))

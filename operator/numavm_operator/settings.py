@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     """Where health and metrics are served."""
     listen_port: Annotated[int, Field(ge=-1, le=65535)] = 8080
     """Port of health and metrics; 0: any free one (logged), -1: none."""
+    vm_series_limit: Annotated[int, Field(ge=0, le=100_000)] = 2000
+    """How many NumaVMs get metrics of their own, the first by name; of all there are counts."""
     identity: Annotated[str, Field(min_length=1, max_length=200)] = Field(
         default_factory=lambda: f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
     )

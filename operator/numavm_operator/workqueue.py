@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -24,6 +25,7 @@ class WorkQueue(Generic[Key]):
 
     def __init__(self, jitter: random.Random | None = None) -> None:
         self._waiting: deque[Key] = deque()
+        self._since: dict[Key, float] = {}
         self._queued: set[Key] = set()
         self._in_hand: set[Key] = set()
         self._again: set[Key] = set()
@@ -35,6 +37,11 @@ class WorkQueue(Generic[Key]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def oldest_seconds(self) -> float:
+        """Return how long the key that waits longest has waited; 0 where none waits. Any thread may ask."""
+        since = self._since.copy().values()
+        return time.monotonic() - min(since) if since else 0.0
+
     def add(self, key: Key) -> None:
         """Have `key` looked at as soon as a worker is free."""
         if key in self._in_hand:
@@ -42,6 +49,7 @@ class WorkQueue(Generic[Key]):
         elif key not in self._queued:
             self._queued.add(key)
             self._waiting.append(key)
+            self._since[key] = time.monotonic()
             self._arrived.set()
 
     def add_after(self, key: Key, seconds: float) -> None:
@@ -65,6 +73,7 @@ class WorkQueue(Generic[Key]):
             await self._arrived.wait()
         key = self._waiting.popleft()
         self._queued.discard(key)
+        self._since.pop(key, None)
         self._in_hand.add(key)
         return key
 

@@ -11,6 +11,7 @@ from bench.report import show
 
 BENCHES = {
     "placement": "decisions per second, acceptance and distance over fleets and streams",
+    "render": "a libvirt domain from spec and claim",
     "start": "from an acknowledged create to Ready, against bare virsh create",
     "density": "100 small VMs, one every 100 ms, against a bare loop",
     "footprint": "memory and idle CPU of operator and agent",

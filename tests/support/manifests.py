@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from support.device_manifests import BY_OPERATOR, BY_POLICY, BY_SCHEMA, GOOD_DEVICES
+
 Spec = dict[str, Any]
 
 REMOVED = object()
@@ -211,6 +213,7 @@ GOOD: Mapping[str, Spec] = {
             "memory": {"guest": "2Gi"},
         },
     },
+    **GOOD_DEVICES,
 }
 """Accepted by everyone."""
 
@@ -401,6 +404,8 @@ def _by_operator() -> list[BadManifest]:
         bad("vcpu-excluded-from-its-cell", TWO_CELLS, f"{_CELLS}.1.cpus", "4-7,^6-7", "cells[*].cpus", "0-5", "6-7"),
         bad("vcpu-missing-behind-an-overlap", TWO_CELLS, _CELLS, hidden, "cells[*].cpus", "0-6", "vCPU 7 of 8"),
         bad("pin-excludes-nothing", NO_CELLS, "domain.cpu.pinning", {"cpuset": "1-4,^7"}, "spec.domain.cpu.pinning.cpuset", "1-4,^7", "not listed"),
+        bad("pin-of-no-io-thread", NO_CELLS, "domain.cpu.pinning", {"ioThreads": [{"id": 2, "cpuset": "1"}]}, "spec.domain.cpu.pinning.ioThreads[0].id", "2", "none"),
+        bad("pin-of-a-dedicated-io-thread", changed(TWO_CELLS, "domain.ioThreads", {"count": 1, "placement": "Dedicated"}), "domain.cpu.pinning", {"ioThreads": [{"id": 1, "cpuset": "1"}]}, "spec.domain.cpu.pinning.ioThreads[0].id", "1", "Dedicated"),
         bad("vcpu-0-off", NO_CELLS, "domain.cpu.onlineVcpus", "1", "spec.domain.cpu.onlineVcpus", "'1'", "vCPU 0", "'0,1'"),
         bad("cell-all-off", TWO_CELLS, "domain.cpu.vcpus", 4, "spec.domain.cpu.numa.cells[1].cpus", "'4-7'", "0-3"),
         bad("online-past-the-maximum", NO_CELLS, "domain.cpu.onlineVcpus", "0-2", "spec.domain.cpu.onlineVcpus", "'0-2'", "vCPU 2", "0 to 1"),
@@ -409,6 +414,7 @@ def _by_operator() -> list[BadManifest]:
         bad("cache-without-figures", TWO_CELLS, f"{_CELLS}.0.caches", [{"level": 1, "size": "8Ki", "lineBytes": 64}], "spec.domain.cpu.numa.cells[0].caches", "latencies and bandwidths", "target 0"),
         bad("cache-levels-with-a-gap", TWO_CELLS, f"{_CELLS}.0.caches", [{"level": 2, "size": "8Ki", "lineBytes": 64}], "cells[0].caches[*].level", "2", "without gaps"),
         bad("latency-twice", TWO_CELLS, "domain.cpu.numa.interconnects", {"latencies": [{"initiator": 0, "target": 1, "type": "Access", "latencyNanoseconds": ns} for ns in (5, 6)]}, "interconnects.latencies[1]", "0 -> 1", "earlier"),
+        bad("latencies-both-ways", TWO_CELLS, "domain.cpu.numa.interconnects", {"latencies": [{"initiator": a, "target": 1 - a, "type": "Access", "latencyNanoseconds": 5} for a in (0, 1)]}, "interconnects.latencies[1]", "1 -> 0", "one direction"),
         bad("latency-of-no-cache", TWO_CELLS, "domain.cpu.numa.interconnects", {"latencies": [{"initiator": 0, "target": 1, "cacheLevel": 1, "type": "Access", "latencyNanoseconds": 5}]}, "latencies[0].cacheLevel", "1", "no memory-side cache"),
         bad("bandwidths-too-far-apart", TWO_CELLS, "domain.cpu.numa.interconnects", {"bandwidths": [{"initiator": 0, "target": target, "type": "Access", "bytesPerSecond": amount} for target, amount in ((0, "100Gi"), (1, "1Mi"))]}, "bandwidths[1].bytesPerSecond", "1Mi", "16 bits"),
         bad("file-shared", NO_CELLS, "domain.memory.backing", {"source": "File", "access": "Shared"}, "spec.domain.memory.backing.source", "File", "Shared"),
@@ -419,5 +425,17 @@ def _by_operator() -> list[BadManifest]:
     ]  # fmt: skip
 
 
-BAD: tuple[BadManifest, ...] = (*_by_schema(), *_by_policy(), *_by_operator())
+def _of_devices() -> list[BadManifest]:
+    return [
+        BadManifest(name, base, path, value, refuser, says)
+        for refuser, rows in (
+            (Refuser.SCHEMA, BY_SCHEMA),
+            (Refuser.POLICY, BY_POLICY),
+            (Refuser.OPERATOR, BY_OPERATOR),
+        )
+        for name, base, path, value, says in rows
+    ]
+
+
+BAD: tuple[BadManifest, ...] = (*_by_schema(), *_by_policy(), *_by_operator(), *_of_devices())
 """Each refused, and by whom."""

@@ -22,19 +22,21 @@ UID = "0c5f9a3e-0000-4000-8000-000000000001"
 NODE = "host-a"
 
 
-def claim(identity: str = "c1", *, epoch: int = 3, cpus: CpuSet | None = None) -> Placement:
-    """Return a claim of one cell on host cell 0."""
+def claim(
+    identity: str = "c1", *, epoch: int = 3, cpus: CpuSet | None = None, host_cell: int = 0
+) -> Placement:
+    """Return a claim of one cell on one host cell, 0 unless said otherwise."""
     held = cpus or CpuSet.of(1)
     return Placement(
         id=identity,
         epoch=epoch,
         request_hash="h",
         cpu_placement=CpuPlacement.DEDICATED,
-        summary="0->0",
+        summary=f"0->{host_cell}",
         cells=[
             PlacedCell(
                 id=0,
-                host_cells=CpuSet.of(0),
+                host_cells=CpuSet.of(host_cell),
                 mode=BindingMode.STRICT,
                 memory=Bytes(256 * MEBIBYTE),
                 vcpus=CpuSet(frozenset(range(len(held)))),
@@ -43,7 +45,7 @@ def claim(identity: str = "c1", *, epoch: int = 3, cpus: CpuSet | None = None) -
         ],
         dedicated_cpus=held,
         overhead=Bytes(64 * MEBIBYTE),
-        overhead_cell=0,
+        overhead_cell=host_cell,
     )
 
 
@@ -67,6 +69,9 @@ class WorldMaker:
     boot_id: str | None = None
     claimed: tuple[Claimed, ...] = ()
     waiting: Waiting | None = None
+    bound_to: str | None = None
+    """Host cells that the spec binds its one guest cell to."""
+    why_fixed: str | None = None
 
     def make(self) -> World:
         """Return the world."""
@@ -86,7 +91,7 @@ class WorldMaker:
             created="2026-01-01T00:00:00Z",
             deleting=self.deleting,
             finalizers=(FINALIZER,) if self.finalizer else (),
-            spec=NumaVMSpec(run_strategy=self.strategy, domain=Domain()),
+            spec=NumaVMSpec(run_strategy=self.strategy, domain=self._domain()),
             violations=self.violations,
             status=status,
             unreadable=self.unreadable,
@@ -99,8 +104,20 @@ class WorldMaker:
                 reach=self.reach,
                 fenced=self.fenced,
                 boot_id=self.boot_id,
+                why_fixed=self.why_fixed,
             )
         return World(vm=vm, host=host, claimed=self.claimed, waiting=self.waiting)
+
+    def _domain(self) -> Domain:
+        if self.bound_to is None:
+            return Domain()
+        cell = {
+            "id": 0,
+            "cpus": "0",
+            "memory": "256Mi",
+            "hostBinding": {"hostCells": self.bound_to},
+        }
+        return Domain.model_validate({"cpu": {"numa": {"cells": [cell]}}})
 
 
 def reported(

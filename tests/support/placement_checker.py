@@ -12,7 +12,8 @@ from typing import Any
 
 from numavm_api.cpu import BindingMode, ThreadPolicy
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import EffectiveCell, EffectiveVM, NumaAffinity, effective
+from numavm_api.effective import EffectiveCell, EffectiveVM, effective
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement

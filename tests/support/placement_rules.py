@@ -10,7 +10,8 @@ from typing import Any
 
 from numavm_api.cpu import ThreadPolicy
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM, NumaAffinity
+from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.numavm import CellSharing
 from numavm_api.quantity import Bytes
 

@@ -13,8 +13,8 @@ from numavm_api.effective import (
     EffectiveCell,
     EffectiveHostDevice,
     EffectiveVM,
-    NumaAffinity,
 )
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.numavm import LastLevelCache
 from numavm_api.placement import PlacedDevice, Placement
 from numavm_api.quantity import GIBIBYTE, MEBIBYTE, Bytes

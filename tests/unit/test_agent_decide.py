@@ -7,6 +7,7 @@ import pytest
 from numavm_agent.ports import DomainSeen, LibvirtState
 from numavm_agent.reconcile.decide import (
     Action,
+    Change,
     ClaimPhase,
     DomainPhase,
     Facts,
@@ -22,7 +23,8 @@ from numavm_agent.reconcile.decide import (
 from numavm_api.lifecycle import Wanted
 
 ALL_FACTS = [
-    Facts(*row) for row in itertools.product(Wanted, DomainPhase, ClaimPhase, Restart, Retry)
+    Facts(*row)
+    for row in itertools.product(Wanted, DomainPhase, ClaimPhase, Restart, Retry, Change)
 ]
 RUNS = (DomainPhase.UNSETTLED, DomainPhase.SETTLED)
 
@@ -35,7 +37,9 @@ def expected(facts: Facts) -> Action:
         (facts.domain is DomainPhase.CRASHED, Action.CLEAR),
         (facts.domain is DomainPhase.STOPPING, Action.CONTINUE_STOP),
         (facts.domain in RUNS and not stays, Action.BEGIN_STOP),
+        (facts.domain in RUNS and facts.change is Change.UNDER_WAY, Action.CHANGE),
         (facts.domain is DomainPhase.UNSETTLED, Action.SETTLE),
+        (facts.domain is DomainPhase.SETTLED and facts.change is not Change.NONE, Action.CHANGE),
         (facts.domain is DomainPhase.SETTLED, Action.KEEP),
         (facts.claim is ClaimPhase.NONE, Action.NOTHING),
         (facts.wanted is not Wanted.RUNNING, Action.RELEASE),
@@ -59,6 +63,13 @@ def test_nothing_is_started_unless_it_is_wanted_absent_and_claimed() -> None:
                 facts.domain,
                 facts.claim,
             ) == (Wanted.RUNNING, DomainPhase.ABSENT, ClaimPhase.OPEN)
+
+
+def test_a_change_is_begun_or_continued_only_on_a_domain_that_is_to_run() -> None:
+    changed = [facts for facts in ALL_FACTS if decide(facts) is Action.CHANGE]
+    assert {Wanted.RUNNING} == {facts.wanted for facts in changed}
+    assert set(RUNS) == {facts.domain for facts in changed}
+    assert {Restart.NONE} == {facts.restart for facts in changed}
 
 
 def test_nothing_is_released_while_a_domain_is_there() -> None:

@@ -6,13 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import (
-    DerivedCells,
-    EffectiveHostDevice,
-    EffectiveVM,
-    NumaAffinity,
-    effective,
-)
+from numavm_api.effective import DerivedCells, EffectiveHostDevice, EffectiveVM, effective
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.numavm import LastLevelCache, NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, GIBIBYTE, MEBIBYTE, Bytes
 from numavm_operator.placement import (

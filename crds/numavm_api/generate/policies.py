@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from numavm_api.generate.device_policy import DEVICES
 from numavm_api.generate.power_policies import (
     HAND_PINS,
+    HOST_DEVICES,
     HOST_PATHS,
     LOCKED_MEMORY,
     REALTIME,
@@ -20,6 +22,7 @@ def policies() -> list[dict[str, Any]]:
     """Return every policy, each followed by its binding."""
     every = (
         SPEC,
+        DEVICES,
         HOST_SPEC,
         VM_STATUS,
         MAIN,
@@ -30,6 +33,7 @@ def policies() -> list[dict[str, Any]]:
         REALTIME,
         LOCKED_MEMORY,
         HAND_PINS,
+        HOST_DEVICES,
         TEARDOWN,
         VAIN_WISHES,
     )

@@ -31,9 +31,12 @@ def _host_paths(root: str) -> str:
     """Return the expression for all paths of the host that a NumaVM names."""
     boot = f"{root}.?spec.?domain.?firmware.?kernelBoot"
     volumes = f"{root}.?spec.?volumes.orValue([])"
+    modules = f"{root}.?spec.?domain.?devices.?memory.orValue([])"
     return (
         f"[{boot}.?kernel.orValue(''), {boot}.?initrd.orValue('')].filter(p, p != '')"
         f" + {volumes}.map(v, v.?hostDisk.?path.orValue('')).filter(p, p != '')"
+        f" + {modules}.map(m, m.?nvdimm.?path.orValue('')).filter(p, p != '')"
+        f" + {modules}.map(m, m.?virtioPmem.?path.orValue('')).filter(p, p != '')"
     )
 
 
@@ -97,6 +100,32 @@ LOCKED_MEMORY: Final = Policy(
             + _remedy("lockedmemory"),
             "Forbidden",
         )
+    ],
+)
+
+
+def _host_devices(root: str) -> str:
+    """Return the expression for the host devices that a NumaVM names, each as its address or its ids."""
+    devices = f"{root}.?spec.?domain.?devices.?hostDevices.orValue([])"
+    ids = "d.source.?selector.?vendor.orValue('') + ':' + d.source.?selector.?device.orValue('')"
+    return f"{devices}.map(d, d.source.?address.orValue({ids}))"
+
+
+HOST_DEVICES: Final = Policy(
+    name="numavm-host-devices",
+    description="A new host device in a NumaVM needs the permission to use hostdevices.",
+    resources=["numavms"],
+    variables={
+        "old": f"oldObject == null ? [] : {_host_devices('oldObject')}",
+        "new": f"({_host_devices('object')}).filter(d, !(d in variables.old))",
+    },
+    validations=[
+        Validation(
+            f"variables.new.size() == 0 || {_may_use('hostdevices')}",
+            "'spec names host devices ' + variables.new.join(', ') + ', but ' + request.userInfo.username + ' may not use them: "
+            + _remedy("hostdevices"),
+            "Forbidden",
+        ),
     ],
 )
 

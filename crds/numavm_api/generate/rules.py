@@ -10,35 +10,12 @@ path that the server puts before it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from numavm_api.generate.device_rules import DEDICATED_IO_RULE, DEVICE_RULES, MACHINE_RULE
+from numavm_api.generate.rule import DOTS, Rule, bytes_of
 from numavm_api.quantity import BASE_PAGE, MEBIBYTE
 from numavm_api.rules_memory import HUGE_PAGE_SIZES
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One entry of `x-kubernetes-validations`."""
-
-    rule: str
-    message: str
-    """A CEL expression that gives the text."""
-    field_path: str | None = None
-    """The offending field below the rule's own."""
-
-    def to_api(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        entry = {"rule": self.rule, "messageExpression": self.message}
-        return {**entry, "fieldPath": self.field_path} if self.field_path else entry
-
-
-def bytes_of(field: str) -> str:
-    """Return the expression for the bytes that a quantity names.
-
-    asInteger() fails on `1.5Gi`, which is whole; the double is exact below 2^53, beyond any VM's memory.
-    """
-    return f"int(quantity(string({field})).asApproximateFloat())"
 
 
 def huge_pages_in(domain: str) -> str:
@@ -49,9 +26,6 @@ def huge_pages_in(domain: str) -> str:
         f" && {cells}.exists(c, has(c.hugepages) && {bytes_of('c.hugepages.pageSize')} > {BASE_PAGE}))"
     )
 
-
-DOTS: Final = r"(^|/)\\.\\.?(/|$)"
-"""A path component `.` or `..`, as text of a CEL string."""
 
 QUANTITY_RULES: Final = (
     Rule(
@@ -105,6 +79,8 @@ _DOMAIN_RULES: Final = (
         "'OnDemand, but a huge page that is missing later kills the VM: leave allocation out or drop hugepages'",
         ".memory.backing.allocation",
     ),
+    MACHINE_RULE,
+    DEDICATED_IO_RULE,
 )
 _CPU_RULES: Final = (
     Rule(
@@ -189,6 +165,7 @@ _CELL_RULES: Final = (
 )
 
 MODEL_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
+    **DEVICE_RULES,
     "Domain": _DOMAIN_RULES,
     "Cpu": _CPU_RULES,
     "GuestCell": _CELL_RULES,

@@ -11,7 +11,7 @@ from typing import Final
 from numavm_api.cpu import MAX_VCPUS
 from numavm_api.cpuset import MAX_MEMBER
 from numavm_api.generate.policy import Policy, Validation
-from numavm_api.generate.rules import bytes_of
+from numavm_api.generate.rule import bytes_of
 from numavm_api.quantity import format_bytes
 from numavm_api.rules_cpus import MAX_PC_VCPUS
 from numavm_api.rules_memory import MAX_MEMORY
@@ -56,6 +56,8 @@ _VARIABLES: Final = {
         + "]"
         f" + {_PINNING}.?vcpus.orValue([]).map(p,"
         " ['spec.domain.cpu.pinning.vcpus[vcpu=' + string(p.vcpu) + '].cpuset', string(p.cpuset)])"
+        f" + {_PINNING}.?ioThreads.orValue([]).map(p,"
+        " ['spec.domain.cpu.pinning.ioThreads[id=' + string(p.id) + '].cpuset', string(p.cpuset)])"
     ),
     # The first one with a range that runs backwards or a number past the limit, as [field, text], or nothing.
     "badCpusets": (

@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from numavm_api.generate.policy import Action, Policy, Validation
+from numavm_api.generate.rule import bytes_of
 from numavm_api.generate.rules import huge_pages_in
+from numavm_api.quantity import MEBIBYTE
+
+LINUX_BLOCK: Final = 128 * MEBIBYTE
+"""Smallest memory block of x86-64 (arch/x86/mm/init_64.c, MIN_MEMORY_BLOCK_SIZE)."""
 
 _CPU: Final = "object.spec.domain.cpu"
 _NUMA: Final = f"{_CPU}.numa"
+_DEVICES: Final = "object.spec.domain.devices"
 _MEMORY: Final = "object.spec.domain.memory"
 
 
@@ -71,6 +77,20 @@ VAIN_WISHES: Final = Policy(
         _vain(
             f"has({_NUMA}) && {_NUMA}.distances == 'FromHost' && {_NUMA}.cells.size() == 1",
             "spec.domain.cpu.numa.distances FromHost is vain: the VM has one guest cell",
+        ),
+        _vain(
+            f"has({_MEMORY}.balloon) && {_DEVICES}.hostDevices.size() > 0",
+            "spec.domain.memory.balloon is vain: a host device pins all memory of the guest, and QEMU then gives nothing back",
+        ),
+        _vain(
+            f"has({_MEMORY}.balloon) && has({_MEMORY}.balloon.cell)",
+            "spec.domain.memory.balloon.cell says what the guest sees, not where memory is taken from: use virtioMem or a dimm to"
+            " grow or shrink one cell",
+        ),
+        _vain(
+            f"{_DEVICES}.memory.exists(m, has(m.dimm) && {bytes_of('m.size')} % {LINUX_BLOCK} != 0)",
+            "spec.domain.devices.memory[*].size of a dimm that is no multiple of 128Mi is vain in part: Linux takes memory on x86-64 into"
+            " use in blocks of 128Mi",
         ),
     ],
 )

@@ -5,8 +5,12 @@ from numavm_lab.guest.report import (
     GuestDisk,
     GuestNic,
     GuestNode,
+    Pause,
     Report,
+    Writer,
+    parse_pauses,
     parse_reports,
+    parse_writers,
 )
 from numavm_lab.guest.witness import witness_images
 
@@ -15,7 +19,11 @@ __all__ = [
     "GuestDisk",
     "GuestNic",
     "GuestNode",
+    "Pause",
     "Report",
+    "Writer",
+    "parse_pauses",
     "parse_reports",
+    "parse_writers",
     "witness_images",
 ]

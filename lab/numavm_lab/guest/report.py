@@ -10,6 +10,8 @@ from numavm_api.cpuset import CpuSet
 from numavm_lab.errors import LabError
 
 PREFIX: Final = "NUMAVM-WITNESS "
+WRITER_PREFIX: Final = "NUMAVM-WRITER "
+PAUSE_PREFIX: Final = "NUMAVM-PAUSE "
 
 
 class _Frozen(BaseModel):
@@ -28,6 +30,28 @@ class GuestCpu(_Frozen):
     siblings: CpuSet
 
 
+class GuestAccess(_Frozen):
+    """What HMAT says of a node's memory, seen from the nodes that access it best."""
+
+    initiators: tuple[int, ...]
+    read_latency: int
+    """Nanoseconds, as all latencies; 0: the table has none."""
+    write_latency: int
+    read_bandwidth: int
+    """MiB a second, as all bandwidths; 0: the table has none."""
+    write_bandwidth: int
+
+
+class GuestCache(_Frozen):
+    """A memory-side cache; the kernel's numbers (Documentation/admin-guide/mm/numaperf.rst)."""
+
+    level: int
+    size: int
+    line_size: int
+    indexing: int
+    write_policy: int
+
+
 class GuestNode(_Frozen):
     """A NUMA node that the guest sees; ``cpus`` are its online CPUs."""
 
@@ -38,6 +62,9 @@ class GuestNode(_Frozen):
     distances: tuple[int, ...]
     hugepages: Mapping[int, int]
     """Page size in KiB -> number of pages."""
+    access: GuestAccess | None = None
+    """None: the guest has no HMAT."""
+    caches: tuple[GuestCache, ...] = ()
 
 
 class GuestDisk(_Frozen):
@@ -72,6 +99,45 @@ class Report(_Frozen):
     touched_mib: int
     """Memory that it has written to on purpose."""
     command_line: str
+
+
+class Writer(_Frozen):
+    """How far one writer of the witness guest is (`numavm.write`)."""
+
+    node: int
+    rounds: int
+    bad: int
+    """Rounds in which what it read was not what it had written."""
+    uptime_seconds: float
+
+
+class Pause(_Frozen):
+    """For how long the witness guest was at most kept from running, by its own clock."""
+
+    longest_milliseconds: int
+    uptime_seconds: float
+
+
+def parse_writers(console: str) -> dict[int, Writer]:
+    """Return the newest word of each node's writer."""
+    found = (Writer.model_validate_json(text) for text in _whole_lines(console, WRITER_PREFIX))
+    return {writer.node: writer for writer in found}
+
+
+def parse_pauses(console: str) -> list[Pause]:
+    """Return the pauses, each longer than the one before."""
+    return [Pause.model_validate_json(text) for text in _whole_lines(console, PAUSE_PREFIX)]
+
+
+def _whole_lines(console: str, prefix: str) -> list[str]:
+    """Return what follows a prefix in lines that nothing else was printed into."""
+    whole = console.rpartition("\n")[0]
+    lines = (line.rstrip("\r") for line in whole.split("\n"))
+    return [
+        line.removeprefix(prefix)
+        for line in lines
+        if line.startswith(f"{prefix}{{") and line.count("{") == 1 and line.endswith("}")
+    ]
 
 
 def parse_reports(console: str) -> list[Report]:

@@ -49,6 +49,10 @@ def pinning(given: RenderInput) -> Iterator[Element]:
             for vcpu, cpus in given.pins.vcpus.items()
         ),
         element("emulatorpin", cpuset=str(given.pins.emulator)),
+        *(
+            element("iothreadpin", iothread=number, cpuset=str(given.pins.of_io_thread(at)))
+            for at, number in enumerate(given.effective.io_threads.ids)
+        ),
         _realtime(given),
     )
 

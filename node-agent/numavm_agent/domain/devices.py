@@ -1,4 +1,4 @@
-"""Configurators of devices: controllers, disks, interfaces, the serial console.
+"""All devices, and the configurators of those that have no room of their own: interfaces, the serial console.
 
 Devices stand in an order of their own, not in the spec's, so that re-ordering a manifest changes
 nothing in the guest.
@@ -6,22 +6,22 @@ nothing in the guest.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
+from numavm_agent.domain.balloon import balloon
+from numavm_agent.domain.disks import disks
+from numavm_agent.domain.host_devices import host_devices
 from numavm_agent.domain.inputs import RenderInput
 from numavm_agent.domain.model import CannotRender
-from numavm_agent.domain.names import disk_target, mac_address
+from numavm_agent.domain.modules import memory_modules
+from numavm_agent.domain.names import mac_address
+from numavm_agent.domain.pci import address_of, controllers
 from numavm_agent.domain.xml import Element, element
-from numavm_api.devices import Disk, DiskBus, HostDisk, Interface, UserNetwork
+from numavm_api.devices import Interface, UserNetwork
 from numavm_api.numavm import NumaVMSpec
-
-SPARE_ROOT_PORTS: Final = 4
-"""PCI Express plugs into free root ports only: some are kept for what may come later."""
-
-_TARGET_PREFIXES: Final = {DiskBus.VIRTIO: "vd", DiskBus.SATA: "sd", DiskBus.SCSI: "sd"}
+from numavm_api.pci_plan import interface_key
 
 
 def devices(given: RenderInput) -> Iterator[Element]:
@@ -35,36 +35,6 @@ def emulator(given: RenderInput) -> Iterator[Element]:
         yield element("emulator", given.host.emulator)
 
 
-def controllers(given: RenderInput) -> Iterator[Element]:
-    """No USB; virtio-scsi where a disk needs it; a root port per PCI device and some to spare."""
-    yield element("controller", type_="usb", model="none")
-    if _has_scsi(given.spec):
-        yield element("controller", type_="scsi", index=0, model="virtio-scsi")
-    if given.is_q35:
-        yield element("controller", type_="pci", index=0, model="pcie-root")
-        for index in range(1, _pci_devices(given.spec) + SPARE_ROOT_PORTS + 1):
-            yield element("controller", type_="pci", index=index, model="pcie-root-port")
-
-
-def disks(given: RenderInput) -> Iterator[Element]:
-    """Raw files of the host, those with a boot order first, then by name."""
-    counts: dict[str, int] = {}
-    for disk in _in_boot_order(given.spec.domain.devices.disks):
-        prefix = _TARGET_PREFIXES[disk.disk.bus]
-        index = counts.get(prefix, 0)
-        counts[prefix] = index + 1
-        yield element(
-            "disk",
-            element("driver", name="qemu", type_="raw"),
-            element("source", file=_volume(given.spec, disk).path),
-            element("target", dev=disk_target(prefix, index), bus=disk.disk.bus.value),
-            element("boot", order=disk.boot_order) if disk.boot_order else None,
-            element("alias", name=f"ua-disk-{disk.name}"),
-            type_="file",
-            device="disk",
-        )
-
-
 def interfaces(given: RenderInput) -> Iterator[Element]:
     """Network cards by name, each on the network of its name."""
     for card in sorted(given.spec.domain.devices.interfaces, key=lambda card: card.name):
@@ -74,6 +44,7 @@ def interfaces(given: RenderInput) -> Iterator[Element]:
             element("mac", address=card.mac_address or mac_address(given.vm.uid, card.name)),
             element("model", type_=card.model.value),
             element("alias", name=f"ua-net-{card.name}"),
+            address_of(given, interface_key(card.name)),
             type_="user",
         )
 
@@ -87,11 +58,6 @@ def serial_console(given: RenderInput) -> Iterator[Element]:
         type_="pty",
     )
     yield element("console", element("target", type_="serial", port=0), type_="pty")
-
-
-def balloon(_: RenderInput) -> Iterator[Element]:
-    """None: libvirt would add one by itself."""
-    yield element("memballoon", model="none")
 
 
 def panic_notifier(_: RenderInput) -> Iterator[Element]:
@@ -111,30 +77,12 @@ _CONFIGURATORS: Final[Sequence[Callable[[RenderInput], Iterator[Element]]]] = (
     disks,
     interfaces,
     serial_console,
+    host_devices,
     balloon,
     panic_notifier,
     iommu,
+    memory_modules,
 )
-
-
-def _in_boot_order(given: Sequence[Disk]) -> list[Disk]:
-    return sorted(given, key=lambda disk: (disk.boot_order or sys.maxsize, disk.name))
-
-
-def _has_scsi(spec: NumaVMSpec) -> bool:
-    return any(disk.disk.bus is DiskBus.SCSI for disk in spec.domain.devices.disks)
-
-
-def _pci_devices(spec: NumaVMSpec) -> int:
-    virtio = sum(disk.disk.bus is DiskBus.VIRTIO for disk in spec.domain.devices.disks)
-    return virtio + len(spec.domain.devices.interfaces) + _has_scsi(spec)
-
-
-def _volume(spec: NumaVMSpec, disk: Disk) -> HostDisk:
-    for volume in spec.volumes:
-        if volume.name == disk.name:
-            return volume.host_disk
-    raise CannotRender(f"spec.domain.devices.disks: no entry of spec.volumes is named {disk.name}")
 
 
 def _network(spec: NumaVMSpec, card: Interface) -> UserNetwork:

@@ -12,7 +12,9 @@ from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.pci_plan import PciPlan, pci_plan
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
+from numavm_api.quantity import format_bytes
 from numavm_api.resolved import resolved
 
 IOMMU_ABOVE_VCPUS: Final = 255
@@ -30,6 +32,8 @@ class RenderInput:
     host: HostFacts
     pins: Pins
     """Affinities at start."""
+    pci: PciPlan
+    """Buses and addresses."""
 
     @classmethod
     def of(cls, vm: VmToRender, placement: Placement, host: HostFacts) -> RenderInput:
@@ -40,10 +44,12 @@ class RenderInput:
         """
         effective = resolved(vm.effective, placement)
         _refuse_foreign_claim(vm.effective, effective, placement)
+        _refuse_missing_devices(vm.effective, placement)
         _refuse_mixed_restrictive(placement)
         _refuse_too_many_emulated_vcpus(effective, host)
         pins = starting_pins(placement, host.pools, host.cells, host.held, effective)
-        return cls(vm=vm, effective=effective, placement=placement, host=host, pins=pins)
+        plan = pci_plan(vm.spec.domain, guest_cells_of_devices(effective, placement))
+        return cls(vm=vm, effective=effective, placement=placement, host=host, pins=pins, pci=plan)
 
     @property
     def spec(self) -> NumaVMSpec:
@@ -120,6 +126,41 @@ def _without_pcpu(cell: PlacedCell) -> CpuSet:
     """Return the vCPUs of a dedicated cell that hold no pCPU: those that are off may."""
     pairs = zip(cell.vcpus, cell.pcpus, strict=True)
     return CpuSet(frozenset(vcpu for vcpu, cpus in pairs if not cpus))
+
+
+def guest_cells_of_devices(vm: EffectiveVM, placement: Placement) -> dict[str, int]:
+    """Return host device -> guest cell: the spec's, else the one that is placed on the device's host cell."""
+    found: dict[str, int] = {}
+    for device in placement.devices:
+        wanted = next((one.cell for one in vm.host_devices if one.name == device.name), None)
+        placed = (cell.id for cell in placement.cells if device.host_cell in cell.host_cells)
+        cell = wanted if wanted is not None else next(placed, None)
+        if cell is not None:
+            found[device.name] = cell
+    return found
+
+
+def _refuse_missing_devices(vm: EffectiveVM, placement: Placement) -> None:
+    """A claim of an operator that does not know of devices or modules has no room for them."""
+    wanted = sorted(device.name for device in vm.host_devices)
+    held = sorted(device.name for device in placement.devices)
+    if wanted != held:
+        raise CannotRender(
+            f"placement.devices has {held}, but spec.domain.devices.hostDevices {wanted}"
+        )
+    booked = {cell.id: cell.plugged or 0 for cell in placement.cells}
+    for cell in vm.cells:
+        if booked.get(cell.id, 0) < cell.plugged:
+            raise CannotRender(
+                f"placement.cells[{cell.id}].plugged is {format_bytes(booked.get(cell.id, 0))}, but "
+                f"spec.domain.devices.memory plugs {format_bytes(cell.plugged)} into the cell"
+            )
+    threads = len(placement.io_thread_cpus)
+    if threads != vm.dedicated_io_threads:
+        raise CannotRender(
+            f"placement.ioThreadCpus has {threads} cpusets, but {vm.dedicated_io_threads} dedicated "
+            "I/O threads are asked for"
+        )
 
 
 def _refuse_too_many_emulated_vcpus(vm: EffectiveVM, host: HostFacts) -> None:

@@ -28,11 +28,16 @@ MAX_ALLOCATION_THREADS: Final = 8
 
 
 def sizes(given: RenderInput) -> Iterator[Element]:
-    """Boot memory; libvirt itself would make the sum of the cells of whatever stood here."""
-    total = str(kib(given.effective.memory))
-    dump = None if given.effective.backing.core_dump else "off"
-    yield element("memory", total, unit="KiB", dumpCore=dump)
-    yield element("currentMemory", total, unit="KiB")
+    """Ceiling, memory of cells and modules (libvirt makes that sum of whatever stands here), balloon target."""
+    vm = given.effective
+    if vm.max_memory is not None:
+        yield element("maxMemory", str(kib(vm.max_memory)), slots=vm.slots, unit="KiB")
+    total = Bytes(vm.memory + sum(module.size for module in vm.modules))
+    balloon = given.spec.domain.memory.balloon
+    target = balloon.target if balloon and balloon.target is not None else total
+    dump = None if vm.backing.core_dump else "off"
+    yield element("memory", str(kib(total)), unit="KiB", dumpCore=dump)
+    yield element("currentMemory", str(kib(target)), unit="KiB")
 
 
 def backing(given: RenderInput) -> Iterator[Element]:

@@ -52,6 +52,15 @@ class DomainRecord:
     spec: NumaVMSpec | None
     """The spec it was built from; None where this version cannot read it any more."""
     operation: Operation | None = None
+    target: Placement | None = None
+    """While it is moved to another claim: that claim, held beside `placement`."""
+    moved: bool = False
+    """Its memory was moved while it ran: the kernel's policies may still name other host cells than the claim."""
+
+    @property
+    def held(self) -> Placement:
+        """All that it holds: its claim, and beside it the one it is being moved to."""
+        return self.target.replacing(self.placement) if self.target else self.placement
 
 
 def metadata_element(record: DomainRecord) -> Element:
@@ -105,6 +114,10 @@ def _fields(record: DomainRecord) -> dict[str, str]:
         "placement": _json(record.placement.to_api()),
         "spec": _json(record.spec.to_api() if record.spec else None),
     }
+    if record.target is not None:
+        fields["target"] = _json(record.target.to_api())
+    if record.moved:
+        fields["moved"] = _json(record.moved)
     if record.restart_token is not None:
         fields["restartToken"] = _json(record.restart_token)
     if record.operation is not None:
@@ -131,6 +144,8 @@ def _record(texts: dict[str, str]) -> DomainRecord:
             placement=Placement.model_validate(json.loads(texts["placement"])),
             spec=_spec(texts["spec"]),
             operation=_operation(texts.get("operation")),
+            target=_target(texts.get("target")),
+            moved=bool(json.loads(texts.get("moved", "false"))),
         )
     except KeyError as error:
         raise UnreadableMetadata(f"metadata of the domain has no {error}") from error
@@ -144,6 +159,10 @@ def _spec(text: str) -> NumaVMSpec | None:
         return NumaVMSpec.model_validate(document)
     except ValidationError:
         return None
+
+
+def _target(text: str | None) -> Placement | None:
+    return Placement.model_validate(json.loads(text)) if text is not None else None
 
 
 def _operation(text: str | None) -> Operation | None:

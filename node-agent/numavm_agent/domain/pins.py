@@ -7,7 +7,7 @@ pools change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from numavm_agent.domain.model import CannotRender
 from numavm_api.cpuset import CpuSet
@@ -24,6 +24,16 @@ class Pins:
     """vCPU number -> host CPUs its thread may run on."""
     emulator: CpuSet
     """Host CPUs for every other thread of the emulator."""
+    floating: CpuSet | None = None
+    """Host CPUs for I/O threads that hold none of their own; None: those of the emulator."""
+    io_threads: tuple[CpuSet, ...] = ()
+    """Host CPUs of I/O threads that hold some, in the order of their ids."""
+
+    def of_io_thread(self, position: int) -> CpuSet:
+        """Return the host CPUs of an I/O thread, by its position among the ids."""
+        if self.io_threads:
+            return self.io_threads[position]
+        return self.emulator if self.floating is None else self.floating
 
 
 def settled_pins(
@@ -52,9 +62,13 @@ def settled_pins(
     if vm is not None and placement.cpu_placement is CpuPlacement.SHARED:
         vcpus = {vcpu: _chosen(vcpu, cpus, vm) for vcpu, cpus in vcpus.items()}
     chosen = vm.emulator_candidates if vm is not None else None
+    emulator = _emulator_pin(placement, pools, cells, held, chosen)
     return Pins(
         vcpus=dict(sorted(vcpus.items())),
-        emulator=_emulator_pin(placement, pools, cells, held, chosen),
+        emulator=emulator,
+        floating=emulator,
+        io_threads=tuple(placement.io_thread_cpus)
+        or _io_thread_pins(placement, pools, cells, emulator, vm),
     )
 
 
@@ -82,7 +96,7 @@ def starting_pins(
     for cell in placement.host_cells:
         if floating.isdisjoint(cells[cell]):
             wide = wide | cells[cell]
-    return Pins(vcpus=settled.vcpus, emulator=wide)
+    return replace(settled, emulator=wide)
 
 
 def cpus_of(host_cells: CpuSet, cells: Mapping[int, CpuSet]) -> CpuSet:
@@ -129,7 +143,7 @@ def _emulator_pin(
     if placement.emulator_cpus:
         return placement.emulator_cpus
     if chosen is not None:
-        return _emulator_choice(placement, pools, cells, chosen)
+        return _floating_choice(placement, pools, cells, "emulator", chosen)
     here = cpus_of(placement.host_cells, cells)
     nobodys = here - held - pools.foreign
     for candidates in (pools.shared & here, pools.housekeeping & here, nobodys):
@@ -142,17 +156,39 @@ def _emulator_pin(
     )
 
 
-def _emulator_choice(
-    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], chosen: CpuSet
+def _floating_choice(
+    placement: Placement,
+    pools: EffectivePools,
+    cells: Mapping[int, CpuSet],
+    field: str,
+    chosen: CpuSet,
 ) -> CpuSet:
     offered = (pools.shared | pools.housekeeping) & cpus_of(placement.host_cells, cells)
     free = offered - placement.dedicated_cpus
     if chosen.isdisjoint(free):
         raise CannotRender(
-            f"spec.domain.cpu.pinning.emulator is {chosen}, but shared and housekeeping CPUs of "
+            f"spec.domain.cpu.pinning.{field} is {chosen}, but shared and housekeeping CPUs of "
             f"host cells {placement.host_cells} are {str(free) or 'none'}"
         )
     return chosen & free
+
+
+def _io_thread_pins(
+    placement: Placement,
+    pools: EffectivePools,
+    cells: Mapping[int, CpuSet],
+    emulator: CpuSet,
+    vm: EffectiveVM | None,
+) -> tuple[CpuSet, ...]:
+    """Return the CPUs of each I/O thread where any was chosen by hand; else nothing: they float like the emulator."""
+    if vm is None or not vm.io_thread_candidates:
+        return ()
+    return tuple(
+        _floating_choice(placement, pools, cells, f"ioThreads[id={number}].cpuset", chosen)
+        if (chosen := vm.io_thread_candidates.get(number)) is not None
+        else emulator
+        for number in vm.io_threads.ids
+    )
 
 
 def _refuse_missing_cpus(placement: Placement, cells: Mapping[int, CpuSet]) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from lxml import etree
 
-from numavm_agent.domain import cpu, devices, general, memory
+from numavm_agent.domain import cpu, devices, disks, general, memory
 from numavm_agent.domain.inputs import RenderInput
 from numavm_agent.domain.model import Accelerator, Domain, HostFacts, VmToRender
 from numavm_agent.domain.paths import host_paths
@@ -21,6 +21,7 @@ CONFIGURATORS: Final[Sequence[Callable[[RenderInput], Iterator[Element]]]] = (
     memory.sizes,
     memory.backing,
     cpu.vcpus,
+    disks.io_threads,
     cpu.pinning,
     memory.binding,
     general.boot,

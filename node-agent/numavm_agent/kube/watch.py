@@ -28,10 +28,17 @@ _RETRY_SECONDS: Final = 2.0
 class WatchHint:
     """Calls `wake` whenever one of this node's NumaVMs changes."""
 
-    def __init__(self, transport: Transport, node: str, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        node: str,
+        wake: Callable[[], None],
+        heard: Callable[[], None] = lambda: None,
+    ) -> None:
         self._transport = transport
         self._node = node
         self._wake = wake
+        self._heard = heard
         self._stopped = threading.Event()
         self._log = structlog.get_logger("watch")
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -60,6 +67,7 @@ class WatchHint:
         """
         selector = {"fieldSelector": f"status.nodeName={self._node}"}
         listed = self._transport.request("GET", _PATH, query={**selector, "limit": "1"})
+        self._heard()
         self._wake()  # what changed before this version is the loop's to find
         query = {
             **selector,
@@ -73,5 +81,6 @@ class WatchHint:
             kind = json.loads(line)["type"]
             if kind == "ERROR":
                 raise ApiUnavailable(f"watch: {line[:500].decode(errors='replace')}")
+            self._heard()
             if kind != "BOOKMARK":
                 self._wake()

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
 import libvirt
+import libvirt_qemu
 
 from numavm_agent.domain.metadata import METADATA_NAMESPACE, METADATA_PREFIX
 from numavm_agent.errors import Shortage
 from numavm_agent.libvirt.connection import Connection, ReconnectingConnection
 from numavm_agent.libvirt.faults import start_error
+from numavm_agent.libvirt.monitor import cell_addresses
 from numavm_agent.ports import DomainEnd, DomainSeen, LibvirtState
 from numavm_agent.topology.capabilities import EmulatorCapabilities, parse_capabilities
 from numavm_api.cpuset import CpuSet
+from numavm_api.quantity import Bytes
 from numavm_api.vm_status import ShutoffReason
 
 _STATES: Final = {
@@ -124,6 +127,21 @@ class LibvirtHypervisor:
         with self._domain(uuid, f"pin the emulator to {cpus} of") as domain:
             domain.pinEmulator(_cpu_map(domain, cpus), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def cell_addresses(self, uuid: str, sizes: Mapping[int, Bytes]) -> Mapping[int, int]:
+        """Return guest cell -> an address of its QEMU process within that cell's memory."""
+        with self._domain(uuid, "ask QEMU where memory is of") as domain:
+            return cell_addresses(partial(_ask_monitor, domain), sizes)
+
+    def pin_io_thread(self, uuid: str, io_thread: int, cpus: CpuSet) -> None:
+        """Set the affinity of an I/O thread, now."""
+        with self._domain(uuid, f"pin I/O thread {io_thread} to {cpus} of") as domain:
+            domain.pinIOThread(io_thread, _cpu_map(domain, cpus), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def memory_stats(self, uuid: str) -> dict[str, int]:
+        """Return virDomainMemoryStats: amounts in KiB by libvirt's names, `last_update` in seconds since the epoch."""
+        with self._domain(uuid, "read the memory figures of") as domain:
+            return {str(name): int(value) for name, value in domain.memoryStats().items()}
+
     def take_ends(self) -> tuple[DomainEnd, ...]:
         """Return the ends that events told of since the last call, oldest first."""
         with self._ends_lock:
@@ -197,6 +215,11 @@ def _seen(domain: Any, stats: dict[str, Any]) -> DomainSeen:  # noqa: ANN401 - l
     return DomainSeen(
         uuid=str(domain.UUIDString()), name=str(domain.name()), run_id=int(domain.ID()), state=state
     )
+
+
+def _ask_monitor(domain: Any, command: str) -> str:  # noqa: ANN401 - libvirt.virDomain
+    flags = libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
+    return str(libvirt_qemu.qemuMonitorCommand(domain, command, flags))
 
 
 def _cpu_map(domain: Any, cpus: CpuSet) -> tuple[bool, ...]:  # noqa: ANN401 - libvirt.virDomain

@@ -7,14 +7,15 @@ asking. A refusal names the claim's part, what it wants, and what is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from numavm_agent.domain.model import Accelerator
+from numavm_agent.reconcile.device_admission import DevicesHere, device_refusals
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM, effective
-from numavm_api.numahost import EffectivePools, HeldClaim, HostCell
+from numavm_api.numahost import EffectivePools, HeldClaim, HostCell, PciDevice, Permitted
 from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import CpuPlacement, Placement
 from numavm_api.quantity import BASE_PAGE, Bytes, format_bytes
@@ -32,6 +33,10 @@ class ClaimRequest:
     """This host has run exactly this claim already."""
     path_problems: tuple[str, ...] = ()
     """Why host paths of the spec cannot be used here."""
+    running: Placement | None = None
+    """The claim that its domain runs under, where the claim was amended for a running VM."""
+    why_fixed: str | None = None
+    """Why memory of this running VM cannot be moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,11 @@ class HostState:
     kvm: bool
     emulation_allowed: bool
     max_vcpus: int
+    pci_devices: Sequence[PciDevice] = ()
+    """The host's PCI devices as the kernel shows them."""
+    foreign_devices: frozenset[str] = frozenset()
+    """Addresses of devices that domains of others hold."""
+    permitted: Permitted = field(default_factory=Permitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,70 @@ def admit(request: ClaimRequest, host: HostState) -> Verdict:
     return Admitted(accelerator) if isinstance(accelerator, Accelerator) else accelerator
 
 
+def admit_amended(request: ClaimRequest, host: HostState) -> Refused | NotYet | None:
+    """Return why a running VM may not be moved to an amended claim now; None: it may.
+
+    Its own claim is not among those that `host` holds: one domain holds both.
+    """
+    for rule in _AMENDED_RULES:
+        for refusal in rule(request, host):
+            return refusal
+    return None
+
+
+def _movable(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
+    if request.why_fixed is not None and _memory_moves(request):
+        yield Refused(
+            Why.UNSUPPORTED,
+            f"placement.cells[].hostCells: the running VM cannot be moved: {request.why_fixed}; "
+            "set another spec.restartToken to apply the change by a restart",
+        )
+
+
+def _memory_moves(request: ClaimRequest) -> bool:
+    running = request.running
+    before = {cell.id: cell.host_cells for cell in running.cells} if running is not None else {}
+    return any(before.get(cell.id) != cell.host_cells for cell in request.placement.cells)
+
+
+def _modules_stay(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
+    """A module's memory is a block of its own, bound when it was plugged in; moving one is not built yet."""
+    before = {cell.id: cell.host_cells for cell in request.running.cells} if request.running else {}
+    for cell in request.placement.cells:
+        if cell.plugged and before.get(cell.id) != cell.host_cells:
+            yield Refused(
+                Why.UNSUPPORTED,
+                f"placement.cells[{cell.id}].hostCells: the running guest cell has memory modules, which cannot be "
+                "moved; set another spec.restartToken to apply the change by a restart",
+            )
+
+
+def _same_domain(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
+    """An amended claim changes where a domain is, not what it is."""
+    running = request.running
+    if running is None:
+        return
+    before = {cell.id: cell for cell in running.cells}
+    if sorted(before) != sorted(cell.id for cell in request.placement.cells):
+        yield Refused(Why.SPEC_CHANGED, "placement.cells are not those of the running domain")
+        return
+    for cell in request.placement.cells:
+        was = before[cell.id]
+        facts = (
+            ("vcpus", was.vcpus, cell.vcpus),
+            ("memory", was.memory, cell.memory),
+            ("pageSize", was.page_size, cell.page_size),
+            ("mode", was.mode, cell.mode),
+            ("number of pcpus", len(was.pcpus), len(cell.pcpus)),
+        )
+        for fact, old, new in facts:
+            if old != new:
+                yield Refused(
+                    Why.SPEC_CHANGED,
+                    f"placement.cells[{cell.id}].{fact} is {new}, but the running domain has {old}",
+                )
+
+
 def _epoch(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
     epoch = request.placement.epoch
     if not request.admitted_before and epoch < host.highest_epoch:
@@ -105,9 +179,23 @@ def _spec_unchanged(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
             "the claim was made for another spec",
         )
     vm = resolved(effective(request.spec), request.placement)
-    for field, claimed, asked in _shape(request.placement, vm):
+    yield from _told_apart(_extras(request.placement, vm))
+    yield from _told_apart(_shape(request.placement, vm))
+
+
+def _told_apart(parts: Iterator[tuple[str, str, str]]) -> Iterator[Refused]:
+    for part, claimed, asked in parts:
         if claimed != asked:
-            yield Refused(Why.SPEC_CHANGED, f"{field} is {claimed}, but the spec says {asked}")
+            yield Refused(Why.SPEC_CHANGED, f"{part} is {claimed}, but the spec says {asked}")
+
+
+def _extras(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, str]]:
+    """Yield what must be the same of I/O threads and host devices."""
+    io_threads = str(vm.dedicated_io_threads)
+    yield "number of placement.ioThreadCpus", str(len(placement.io_thread_cpus)), io_threads
+    devices = sorted(device.name for device in vm.host_devices)
+    held = sorted(device.name for device in placement.devices)
+    yield "placement.devices[].name", str(held), str(devices)
 
 
 def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, str]]:
@@ -126,9 +214,15 @@ def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, st
             continue
         where = f"placement.cells[{cell.id}]"
         yield f"{where}.vcpus", str(placed.vcpus), str(cell.vcpus)
+        if cell.host_cells is not None:
+            derived_there = vm.derived_cells is not None and placed.host_cells <= cell.host_cells
+            asked = placed.host_cells if derived_there else cell.host_cells
+            yield f"{where}.hostCells", str(placed.host_cells), str(asked)
         yield f"{where}.memory", format_bytes(placed.memory), format_bytes(cell.memory)
         yield f"{where}.pageSize", format_bytes(placed.page_size), format_bytes(cell.page_size)
         pcpus = len(cell.vcpus) if vm.dedicated else 0
+        plugged = Bytes(min(placed.plugged or 0, cell.plugged))  # a claim may hold room for more
+        yield f"{where}.plugged", format_bytes(plugged), format_bytes(cell.plugged)
         yield f"number of {where}.pcpus", str(len(placed.pcpus)), str(pcpus)
 
 
@@ -148,6 +242,18 @@ def _paths(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
         yield Refused(Why.NOT_PERMITTED, problem)
 
 
+def _devices(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    devices = DevicesHere(
+        devices=host.pci_devices,
+        permitted=host.permitted,
+        held=host.held,
+        foreign=host.foreign_devices,
+    )
+    wanted = effective(request.spec).host_devices
+    for reason, message in device_refusals(request.placement, wanted, devices):
+        yield Refused(reason, message)
+
+
 def _vcpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
     vcpus = request.spec.domain.cpu.max_vcpus
     if vcpus > host.max_vcpus:
@@ -161,7 +267,7 @@ def _dedicated_cpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]
     placement = request.placement
     yield from _own_cpus_sound(placement)
     for claim in host.held:
-        both = placement.dedicated_cpus & claim.placement.dedicated_cpus
+        both = placement.dedicated_cpus & claim.placement.held_cpus
         if both:
             yield Refused(
                 Why.CPU_TAKEN,
@@ -187,7 +293,11 @@ def _dedicated_cpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]
 
 def _own_cpus_sound(placement: Placement) -> Iterator[Refused]:
     """A claim gives each of its CPUs once, and holds what it gives."""
-    given = [*(pcpus for cell in placement.cells for pcpus in cell.pcpus), placement.emulator_cpus]
+    given = [
+        *(pcpus for cell in placement.cells for pcpus in cell.pcpus),
+        placement.emulator_cpus,
+        *placement.io_thread_cpus,
+    ]
     seen = CpuSet()
     for cpus in given:
         twice = cpus & seen
@@ -261,7 +371,7 @@ def _memory(request: ClaimRequest, host: HostState) -> Iterator[Refused | NotYet
         elif page_size == BASE_PAGE:
             yield from _base_pages(cell, wanted, host)
         else:
-            yield from _huge_pages(cell, page_size, wanted, host)
+            yield from _huge_pages(cell, page_size, wanted, host, request.running)
 
 
 def _base_pages(cell: HostCell, wanted: Bytes, host: HostState) -> Iterator[Refused]:
@@ -276,7 +386,11 @@ def _base_pages(cell: HostCell, wanted: Bytes, host: HostState) -> Iterator[Refu
 
 
 def _huge_pages(
-    cell: HostCell, page_size: Bytes, wanted: Bytes, host: HostState
+    cell: HostCell,
+    page_size: Bytes,
+    wanted: Bytes,
+    host: HostState,
+    running: Placement | None,
 ) -> Iterator[Refused | NotYet]:
     pool = next((pool for pool in cell.hugepages if pool.page_size == page_size), None)
     pages = -(-wanted // page_size)
@@ -296,6 +410,10 @@ def _huge_pages(
         )
         return
     pending = _booked(cell.id, page_size, host.starting) // page_size
+    if running is not None:
+        # What it has there already it need not find; but to move any page, one must be free.
+        has = _booked(cell.id, page_size, [running]) // page_size
+        pages = max(pages - has, 1)
     if pages > pool.free and not pending:
         yield Refused(
             Why.HUGE_PAGES_TAKEN,
@@ -313,7 +431,7 @@ def _booked(
     host_cell: int, page_size: Bytes, placements: Iterator[Placement] | Sequence[Placement]
 ) -> Bytes:
     key = (host_cell, page_size)
-    return Bytes(sum(placement.memory_by_host_cell().get(key, 0) for placement in placements))
+    return Bytes(sum(placement.held_memory().get(key, 0) for placement in placements))
 
 
 def _cpus_by_cell(cells: Sequence[HostCell]) -> Mapping[int, CpuSet]:
@@ -351,9 +469,22 @@ _RULES: Final[Sequence[_Rule]] = (
     _cells_known,
     _vcpus,
     _paths,
+    _devices,
     _dedicated_cpus,
     _shared_cpus,
     _vms_left_afloat,
     _memory,
 )
 """In the order in which a person would want to hear of them."""
+
+_AMENDED_RULES: Final[Sequence[_Rule]] = (
+    _epoch,
+    _movable,
+    _modules_stay,
+    _same_domain,
+    _cells_known,
+    _dedicated_cpus,
+    _shared_cpus,
+    _vms_left_afloat,
+    _memory,
+)

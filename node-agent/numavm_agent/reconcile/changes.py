@@ -1,41 +1,188 @@
-"""Which fields of a spec a running domain does not have yet. Pure; both sides are compared with their defaults."""
+"""What a change of the spec needs, field by field: nothing, a restart, or not even that. Pure.
+
+The one place that decides it: the agent acts on it, RestartRequired lists it, `numavm diff` shows it before anything is
+applied. Both sides are compared with their defaults, so that an upgrade of NumaVM changes nothing.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
+from numavm_agent.reconcile.device_changes import device_memory, with_device_defaults
 from numavm_api.backing import Switch
-from numavm_api.cpu import CellDistances
+from numavm_api.cpu import CellDistances, GuestNuma, HostBinding
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.hmat import Bandwidth, Interconnects, Latency
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.placement import Placement
 from numavm_api.quantity import BASE_PAGE, format_bytes
 
-APPLIED_LIVE: Final = frozenset(
-    {"runStrategy", "terminationGracePeriodSeconds", "restartToken", "priorityClassName"}
+TAKEN_UP: Final = frozenset(
+    {
+        "runStrategy",
+        "terminationGracePeriodSeconds",
+        "restartToken",
+        "priorityClassName",
+        "driftPolicy",
+    }
 )
-"""Fields of the spec that take effect without a restart."""
+"""Fields of the spec that say what NumaVM does, not what the domain is: they hold from the next turn of the loop on."""
 _NOTHING: Final = "nothing"
 _NAMED_BY: Final = ("name", "id")
 """What an entry of a list is called by, so that re-ordering a list is no change."""
+_HOST_CELLS: Final = re.compile(r"domain\.cpu\.numa\.cells\[\d+\]\.hostBinding\.hostCells")
+_PINS: Final = "domain.cpu.pinning.vcpus."
+_EMULATOR_PIN: Final = "domain.cpu.pinning.emulator"
 
 
-def pending_changes(running: NumaVMSpec, wanted: NumaVMSpec) -> list[str]:
-    """Return every field that differs, as `spec.path: old -> new`, in the order of the fields' paths."""
+class Effect(StrEnum):
+    """When a change is applied."""
+
+    LIVE = "Live"
+    """On the running VM."""
+    RESTART = "Restart"
+    """At the next start."""
+    REFUSED = "Refused"
+    """Not at all: the spec is not accepted, or there is no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """A field whose value differs."""
+
+    path: str
+    """`spec.domain.memory.guest`."""
+    old: str
+    new: str
+    effect: Effect
+    why: str = ""
+    """Why it is not applied live, where that depends on more than the field."""
+
+    def __str__(self) -> str:
+        reason = f" ({self.why})" if self.why else ""
+        return f"{self.path}: {self.old} -> {self.new}{reason}"
+
+
+def field_changes(
+    running: NumaVMSpec, wanted: NumaVMSpec, *, why_fixed: str | None = None
+) -> list[FieldChange]:
+    """Return every field that differs, in the order of the fields' paths.
+
+    Args:
+        running: The spec that the domain was built from.
+        wanted: The spec as it is to be.
+        why_fixed: Why memory of the running VM cannot be moved; None: it can.
+    """
     old, new = dict(_leaves(running)), dict(_leaves(wanted))
-    paths = sorted(old.keys() | new.keys())
+    isolated = wanted.domain.cpu.isolate_emulator_thread
     return [
-        f"spec.{path}: {old.get(path, _NOTHING)} -> {new.get(path, _NOTHING)}"
-        for path in paths
+        _change(
+            path,
+            old.get(path, _NOTHING),
+            new.get(path, _NOTHING),
+            why_fixed,
+            emulator_isolated=isolated,
+        )
+        for path in sorted(old.keys() | new.keys())
         if old.get(path, _NOTHING) != new.get(path, _NOTHING)
     ]
 
 
+def pending_changes(
+    running: NumaVMSpec, wanted: NumaVMSpec, *, why_fixed: str | None = None
+) -> list[str]:
+    """Return every field that waits for a restart, as `spec.path: old -> new`."""
+    changes = field_changes(running, wanted, why_fixed=why_fixed)
+    return [str(change) for change in changes if change.effect is Effect.RESTART]
+
+
+def applied_live(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> NumaVMSpec:
+    """Return `running` with what of `wanted` holds under a claim without a restart.
+
+    Host cells of guest cells, where the claim has them there; they are written with each cell's own binding, which goes
+    before the whole guest's. CPUs chosen by hand, where the claim's are among them.
+    """
+    cpu = running.domain.cpu
+    numa = _bound_as_wanted(running, wanted, placement)
+    pinning = wanted.domain.cpu.pinning if _allows(wanted, placement) else cpu.pinning
+    if (numa, pinning) == (cpu.numa, cpu.pinning):
+        return running
+    cpu = cpu.model_copy(update={"numa": numa, "pinning": pinning})
+    domain = running.domain.model_copy(update={"cpu": cpu})
+    return running.model_copy(update={"domain": domain})
+
+
+def _bound_as_wanted(
+    running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement
+) -> GuestNuma | None:
+    numa = running.domain.cpu.numa
+    if numa is None or not numa.cells:
+        return numa
+    placed = {cell.id: cell.host_cells for cell in placement.cells}
+    now = {cell.id: cell for cell in effective(running).cells}
+    then = {cell.id: cell.host_cells for cell in effective(wanted).cells}
+    bound = {
+        cell.id: then[cell.id]
+        for cell in now.values()
+        if cell.id in then
+        and then[cell.id] != cell.host_cells
+        and then[cell.id] in (None, placed.get(cell.id))
+    }
+    if not bound:
+        return numa
+    whole = numa.host_binding
+    if whole is not None:
+        whole = whole.model_copy(update={"host_cells": None})
+    cells = [
+        cell.model_copy(
+            update={
+                "host_binding": HostBinding(
+                    host_cells=bound.get(cell.id, now[cell.id].host_cells), mode=now[cell.id].mode
+                )
+            }
+        )
+        for cell in numa.cells
+    ]
+    return numa.model_copy(update={"cells": cells, "host_binding": whole})
+
+
+def _allows(wanted: NumaVMSpec, placement: Placement) -> bool:
+    """Tell whether the CPUs of a claim are among those that the spec allows by hand."""
+    vm = effective(wanted)
+    own = {
+        vcpu: pcpus
+        for cell in placement.cells
+        for vcpu, pcpus in zip(cell.vcpus, cell.pcpus, strict=False)
+    }
+    allowed = vm.vcpu_candidates
+    emulator = vm.emulator_candidates
+    return all(pcpus <= allowed[vcpu] for vcpu, pcpus in own.items() if vcpu in allowed) and (
+        emulator is None or placement.emulator_cpus <= emulator
+    )
+
+
+def _change(
+    path: str, old: str, new: str, why_fixed: str | None, *, emulator_isolated: bool
+) -> FieldChange:
+    effect, why = Effect.RESTART, ""
+    re_pins = path.startswith(_PINS) or (path == _EMULATOR_PIN and not emulator_isolated)
+    if path.partition(".")[0] in TAKEN_UP or re_pins:
+        effect = Effect.LIVE
+    elif _HOST_CELLS.fullmatch(path):
+        # Taken away, the binding leaves the choice to NumaVM: the VM may stay where it is.
+        stays = new == _NOTHING
+        effect = Effect.LIVE if why_fixed is None or stays else Effect.RESTART
+        why = "" if effect is Effect.LIVE else why_fixed or ""
+    return FieldChange(f"spec.{path}", old, new, effect, why)
+
+
 def _leaves(spec: NumaVMSpec) -> Iterator[tuple[str, str]]:
     for field, value in _with_defaults(spec).items():
-        if field not in APPLIED_LIVE:
-            yield from _flatten(field, value)
+        yield from _flatten(field, value)
 
 
 def _with_defaults(spec: NumaVMSpec) -> dict[str, Any]:
@@ -44,6 +191,7 @@ def _with_defaults(spec: NumaVMSpec) -> dict[str, Any]:
     vm = effective(spec)
     backing = vm.backing
     document["domain"]["memory"] = {
+        **device_memory(spec, vm),
         "guest": format_bytes(vm.memory),
         "backing": {
             **document["domain"]["memory"]["backing"],
@@ -51,6 +199,7 @@ def _with_defaults(spec: NumaVMSpec) -> dict[str, Any]:
             "locked": backing.locked,
         },
     }
+    with_device_defaults(document["domain"], spec, vm)
     ways = ("maxSockets", "vcpus", "onlineVcpus", "pinning", "realtime")
     cpu = {key: part for key, part in document["domain"]["cpu"].items() if key not in ways}
     document["domain"]["cpu"] = cpu | _cpus(spec, vm)
@@ -72,7 +221,8 @@ def _cpus(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, Any]:
     if cpu.pinning is not None:
         pins = {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()}
         emulator = {"emulator": str(vm.emulator_candidates)} if vm.emulator_candidates else {}
-        document["pinning"] = {"vcpus": pins, **emulator}
+        threads = {str(number): str(cpus) for number, cpus in vm.io_thread_candidates.items()}
+        document["pinning"] = {"vcpus": pins, "ioThreads": threads, **emulator}
     if vm.realtime is not None:
         document["realtime"] = {"mask": str(vm.realtime.vcpus), "priority": vm.realtime.priority}
     return document

@@ -12,8 +12,12 @@ from typing import assert_never
 
 from numavm_agent.domain.metadata import DomainRecord
 from numavm_agent.ports import DomainSeen, LibvirtState
+from numavm_agent.reconcile.changes import applied_live
 from numavm_agent.reconcile.operations import is_stop
 from numavm_api.lifecycle import Wanted
+from numavm_api.numavm import NumaVMSpec
+from numavm_api.placement import Placement
+from numavm_api.vm_status import DomainRefusal
 
 
 class DomainPhase(StrEnum):
@@ -52,6 +56,18 @@ class Restart(StrEnum):
     ASKED = "Asked"
 
 
+class Change(StrEnum):
+    """Whether a running domain is to hold another claim on this host."""
+
+    NONE = "None"
+    ASKED = "Asked"
+    """The claim was amended; nothing has begun."""
+    SPEC = "Spec"
+    """The claim stays, and allows what the spec asks for by now: the domain's metadata are to say so."""
+    UNDER_WAY = "UnderWay"
+    """The domain's metadata say that it has begun."""
+
+
 class Retry(StrEnum):
     """Whether the next start may be tried."""
 
@@ -71,6 +87,8 @@ class Action(StrEnum):
     """Finish a start, this agent's or that of one killed before it: narrow the threads, verify."""
     KEEP = "Keep"
     """It is as it should be: check that it stays so."""
+    CHANGE = "Change"
+    """Begin a change of the running domain, or go on with it: this agent's or that of one killed before it."""
     BEGIN_STOP = "BeginStop"
     CONTINUE_STOP = "ContinueStop"
     """Ask the guest again, or cut its power once its time is over."""
@@ -89,6 +107,7 @@ class Facts:
     claim: ClaimPhase
     restart: Restart
     retry: Retry
+    change: Change = Change.NONE
 
 
 def decide(facts: Facts) -> Action:
@@ -101,9 +120,11 @@ def decide(facts: Facts) -> Action:
         case DomainPhase.STOPPING:
             return Action.CONTINUE_STOP
         case DomainPhase.UNSETTLED:
-            return _running(facts, otherwise=Action.SETTLE)
+            changes = facts.change is Change.UNDER_WAY
+            return _running(facts, otherwise=Action.CHANGE if changes else Action.SETTLE)
         case DomainPhase.SETTLED:
-            return _running(facts, otherwise=Action.KEEP)
+            changes = facts.change is not Change.NONE
+            return _running(facts, otherwise=Action.CHANGE if changes else Action.KEEP)
         case DomainPhase.ABSENT:
             return _absent(facts)
         case _:
@@ -127,6 +148,33 @@ def _absent(facts: Facts) -> Action:
             return Action.ADMIT if facts.retry is Retry.NOW else Action.WAIT
         case _:
             assert_never(facts.claim)
+
+
+def change_phase(
+    record: DomainRecord | None,
+    claim: Placement | None,
+    refused: DomainRefusal | None,
+    wanted: NumaVMSpec,
+) -> Change:
+    """Return whether a domain is to hold another claim.
+
+    Args:
+        record: What its metadata say.
+        claim: The claim as the operator has it.
+        refused: The claim that this host will not run, if any.
+        wanted: The spec as it is now.
+    """
+    if record is None:
+        return Change.NONE
+    if record.target is not None:
+        return Change.UNDER_WAY
+    if claim is not None and claim.alone == record.placement and record.spec is not None:
+        is_noted = applied_live(record.spec, wanted, record.placement) == record.spec
+        return Change.NONE if is_noted else Change.SPEC
+    if claim is None or claim.previous is None or claim.previous.id != record.placement.id:
+        return Change.NONE
+    is_refused = refused is not None and refused.placement_id == claim.id
+    return Change.NONE if is_refused or claim.id == record.placement.id else Change.ASKED
 
 
 def domain_phase(  # noqa: PLR0911 - a table

@@ -37,6 +37,8 @@ class HostView:
     highest_epoch: int
     qemu: Qemu | None
     """None: it is being found out."""
+    why_fixed: str | None = None
+    """Why memory of running VMs cannot be moved here; None: it can."""
 
 
 def host_status(view: HostView, before: NumaHostStatus, *, now: str) -> NumaHostStatus:
@@ -47,7 +49,7 @@ def host_status(view: HostView, before: NumaHostStatus, *, now: str) -> NumaHost
         boot_id=view.topology.boot_id,
         agent_version=view.agent_version,
         highest_epoch=view.highest_epoch,
-        capabilities=_capabilities(view.qemu, view.spec) if view.qemu else before.capabilities,
+        capabilities=_capabilities(view.qemu, view) if view.qemu else before.capabilities,
         cells=list(view.cells),
         pools=view.pools,
         permitted=view.spec.permitted,
@@ -127,12 +129,12 @@ def _overlaps(view: HostView) -> list[str]:
     found: list[str] = []
     seen: list[HeldClaim] = []
     for claim in view.claims:
-        cpus = claim.placement.dedicated_cpus
+        cpus = claim.placement.held_cpus
         found += [
-            f"CPU {cpus & other.placement.dedicated_cpus} is held by {claim.namespace}/{claim.name} and "
+            f"CPU {cpus & other.placement.held_cpus} is held by {claim.namespace}/{claim.name} and "
             f"{other.namespace}/{other.name}"
             for other in seen
-            if not cpus.isdisjoint(other.placement.dedicated_cpus)
+            if not cpus.isdisjoint(other.placement.held_cpus)
         ]
         foreign = cpus & view.others.cpus
         if foreign:
@@ -143,20 +145,22 @@ def _overlaps(view: HostView) -> list[str]:
     return found
 
 
-def _capabilities(qemu: Qemu, spec: NumaHostSpec) -> Capabilities:
+def _capabilities(qemu: Qemu, view: HostView) -> Capabilities:
     return Capabilities(
         kvm=qemu.kvm.works,
         kvm_message=qemu.kvm.message[:253],
-        emulation_allowed=spec.allow_emulation,
+        emulation_allowed=view.spec.allow_emulation,
         libvirt_version=qemu.libvirt_version,
         qemu_version=qemu.qemu_version,
         machine_types=list(qemu.emulator.machine_types)[:256],
         max_vcpus=qemu.emulator.max_vcpus,
+        memory_moves=view.why_fixed is None,
+        memory_moves_message=view.why_fixed,
     )
 
 
 def _summary(view: HostView) -> dict[str, str]:
-    held = CpuSet.union_of(claim.placement.dedicated_cpus for claim in view.claims)
+    held = CpuSet.union_of(claim.placement.held_cpus for claim in view.claims)
     pool = view.pools.dedicated
     booked = _booked(view.claims)
     base = sum(cell.memory.allocatable for cell in view.cells)
@@ -190,7 +194,7 @@ def _hugepages_text(view: HostView, booked: dict[tuple[int, Bytes], Bytes]) -> s
 def _booked(claims: Sequence[HeldClaim]) -> dict[tuple[int, Bytes], Bytes]:
     booked: dict[tuple[int, Bytes], Bytes] = {}
     for claim in claims:
-        for key, amount in claim.placement.memory_by_host_cell().items():
+        for key, amount in claim.placement.held_memory().items():
             booked[key] = Bytes(booked.get(key, 0) + amount)
     return booked
 

@@ -37,6 +37,8 @@ class HostNow:
     highest_epoch: int
     qemu: Qemu | None
     """None: it is being found out."""
+    foreign_devices: frozenset[str] = frozenset()
+    """Host devices that domains of others hold."""
 
     @property
     def pools(self) -> EffectivePools:
@@ -47,7 +49,7 @@ class HostNow:
     @property
     def held_cpus(self) -> CpuSet:
         """CPUs that claims keep to themselves."""
-        return CpuSet.union_of(claim.placement.dedicated_cpus for claim in self.claims)
+        return CpuSet.union_of(claim.placement.held_cpus for claim in self.claims)
 
     @property
     def cpus(self) -> dict[int, CpuSet]:
@@ -63,6 +65,11 @@ class HostNow:
             starting={**self.starting, claim.uid: claim.placement},
         )
 
+    def with_change(self, claim: HeldClaim) -> HostNow:
+        """Return the host where a running VM holds an amended claim beside the one before."""
+        others = tuple(held for held in self.claims if held.uid != claim.uid)
+        return replace(self, claims=(*others, claim))
+
     def seen_by(self, uid: str) -> HostState:
         """Return the host as the admission of one VM's claim must see it: without that VM's own."""
         held = [claim for claim in self.claims if claim.uid != uid]
@@ -76,6 +83,9 @@ class HostNow:
             kvm=self.qemu is not None and self.qemu.kvm.works,
             emulation_allowed=self.spec.allow_emulation,
             max_vcpus=self.qemu.emulator.max_vcpus if self.qemu else 0,
+            pci_devices=self.topology.pci_devices,
+            foreign_devices=self.foreign_devices,
+            permitted=self.spec.permitted,
         )
 
 

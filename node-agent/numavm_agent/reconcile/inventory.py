@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from lxml import etree
 
-from numavm_agent.domain.foreign import narrow_pins
+from numavm_agent.domain.foreign import host_devices, narrow_pins
 from numavm_agent.domain.metadata import DomainRecord, UnreadableMetadata, read_metadata
 from numavm_agent.domain.model import Accelerator
 from numavm_agent.errors import DomainMissing
@@ -35,6 +35,8 @@ class ManagedDomain:
     machine: str
     memory: Bytes
     """What libvirt says the guest has."""
+    has_host_devices: bool
+    """Devices of the host are assigned to it: they may write to any of its pages at any time."""
     pid: int | None
     started_at: float | None
     """Seconds since the epoch."""
@@ -53,6 +55,8 @@ class Inventory:
     """By uid."""
     foreign_cpus: CpuSet
     """CPUs that domains of others keep to themselves."""
+    foreign_devices: frozenset[str] = frozenset()
+    """Host devices that domains of others hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,13 @@ class _Managed:
     accelerator: Accelerator
     machine: str
     memory: Bytes
+    has_host_devices: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Foreign:
     cpus: CpuSet
+    devices: frozenset[str]
     read_at: float
 
 
@@ -92,15 +98,17 @@ class InventoryReader:
         self._known = {run: known for run, known in self._known.items() if run in current}
         managed: dict[str, ManagedDomain] = {}
         foreign = CpuSet()
+        devices: frozenset[str] = frozenset()
         for seen in domains:
             match self._know(seen, online):
                 case _Managed() as known:
                     managed[seen.uuid] = self._managed(seen, known)
                 case _Foreign() as known:
                     foreign = foreign | known.cpus
+                    devices = devices | known.devices
                 case None:
                     continue
-        return Inventory(managed, foreign)
+        return Inventory(managed, foreign, devices)
 
     def forget(self, uuid: str) -> None:
         """Read a domain's metadata again: they were changed."""
@@ -131,7 +139,7 @@ class InventoryReader:
             )
             record = None
         if record is None or record.uid != seen.uuid:
-            return _Foreign(narrow_pins(xml, online), self.clock.boottime())
+            return _Foreign(narrow_pins(xml, online), host_devices(xml), self.clock.boottime())
         domain = etree.fromstring(xml.encode())
         memory = int(domain.findtext("currentMemory") or 0)
         os_type = domain.find("os/type")
@@ -140,6 +148,7 @@ class InventoryReader:
             accelerator=Accelerator.KVM if domain.get("type") == "kvm" else Accelerator.TCG,
             machine=(os_type.get("machine") or "") if os_type is not None else "",
             memory=Bytes(memory * KIBIBYTE),
+            has_host_devices=domain.find("devices/hostdev") is not None,
         )
 
     def _managed(self, seen: DomainSeen, known: _Managed) -> ManagedDomain:
@@ -156,6 +165,7 @@ class InventoryReader:
             accelerator=known.accelerator,
             machine=known.machine,
             memory=known.memory,
+            has_host_devices=known.has_host_devices,
             pid=pid,
             started_at=started_at,
         )

@@ -6,6 +6,7 @@ loop looks again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from numavm_agent.domain.metadata import DomainRecord, metadata_xml
@@ -48,6 +49,10 @@ class Settling:
     pins: Pins
     known: Settled | None = None
     """Its pages as they were read before, where they need not be read again."""
+    moved: bool = False
+    """Its memory was moved while it ran."""
+    restore: bool = True
+    """Whether threads that are elsewhere are put back, or only read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,18 @@ class Stopped:
     metadata_changed: bool
 
 
-JobOutcome = Settled | Stopped
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A slice of a domain's move to another claim was done; its metadata have changed."""
+
+    percent: int
+    settled: Settled | None
+    """What the kernel says now that the move is done; None: it is not."""
+    stuck: str | None
+    """Why it does not come forward."""
+
+
+JobOutcome = Settled | Stopped | Moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +112,30 @@ class Jobs:
         if pid is None:
             raise DomainMissing(f"domain {settling.name} has no process")
         try:
-            self._put(settling, self.reader.threads(pid))
-            threads = self.reader.threads(pid)
-            mappings, own_memory = self._pages(settling, pid)
+            if settling.restore:
+                self.put(
+                    settling.uuid,
+                    settling.pins,
+                    self.reader.threads(pid),
+                    io_threads=settling.vm.io_threads.ids,
+                )
+            return self.read(settling, pid)
         except ProcessLookupError as error:
             raise DomainMissing(f"domain {settling.name}: {error}") from error
+
+    def read(self, settling: Settling, pid: int) -> Settled:
+        """Read what the kernel says of threads and pages.
+
+        Raises:
+            ProcessLookupError: the domain has ended.
+        """
+        threads = self.reader.threads(pid)
+        mappings, own_memory = self._pages(settling, pid)
         now = timestamp(self.clock.now())
-        verdict = verify(settling.placement, settling.vm, settling.pins, threads, mappings, now)
+        addresses = self._addresses(settling) if settling.moved else None
+        verdict = verify(
+            settling.placement, settling.vm, settling.pins, threads, mappings, now, addresses
+        )
         return Settled(
             run_id=settling.run_id,
             pins=settling.pins,
@@ -131,15 +164,22 @@ class Jobs:
         self.kill.reach(KillPoint.AFTER_DESTROY)
         return Stopped(metadata_changed=False)
 
-    def _put(self, settling: Settling, threads: tuple[ThreadState, ...]) -> None:
+    def put(
+        self, uuid: str, pins: Pins, threads: tuple[ThreadState, ...], *, io_threads: Sequence[int]
+    ) -> None:
         """Pin what is not where it belongs, and nothing else."""
-        pins = settling.pins
         for thread in threads:
             wanted = pins.vcpus.get(thread.vcpu) if thread.vcpu is not None else None
             if thread.vcpu is not None and wanted is not None and thread.allowed != wanted:
-                self.hypervisor.pin_vcpu(settling.uuid, thread.vcpu, wanted)
-        if any(thread.vcpu is None and thread.allowed != pins.emulator for thread in threads):
-            self.hypervisor.pin_emulator(settling.uuid, pins.emulator)
+                self.hypervisor.pin_vcpu(uuid, thread.vcpu, wanted)
+        here = {thread.io_thread: thread for thread in threads}
+        for at, number in enumerate(io_threads):
+            wanted = pins.of_io_thread(at)
+            if number in here and here[number].allowed != wanted:
+                self.hypervisor.pin_io_thread(uuid, number, wanted)
+        others = [one for one in threads if one.vcpu is None and one.io_thread not in io_threads]
+        if any(thread.allowed != pins.emulator for thread in others):
+            self.hypervisor.pin_emulator(uuid, pins.emulator)
 
     def _pages(
         self, settling: Settling, pid: int
@@ -147,6 +187,10 @@ class Jobs:
         if settling.known is not None:
             return settling.known.mappings, settling.known.own_memory
         return self.reader.mappings(pid), self.reader.own_memory(pid)
+
+    def _addresses(self, settling: Settling) -> Mapping[int, int]:
+        sizes = {cell.id: Bytes(cell.memory) for cell in settling.placement.cells}
+        return self.hypervisor.cell_addresses(settling.uuid, sizes)
 
     def _run_of(self, uuid: str) -> int:
         for seen in self.hypervisor.list_domains():

@@ -18,12 +18,16 @@ from numavm_agent.reconcile.workers import JobKind
 from numavm_agent.verify.judge import Problem, thread_problems
 from numavm_api.conditions import Reason
 from numavm_api.effective import effective
+from numavm_api.numavm import DriftPolicy
 from numavm_api.quantity import MEBIBYTE, Bytes
 from numavm_api.resolved import resolved
 from numavm_api.vm_status import NumaStatus
 
 READ_AGAIN_SECONDS: Final = 60.0
 """Page tables are walked again at most this often."""
+STRAYS_AGAIN_SECONDS: Final = 15.0
+"""Those of a domain that was moved while it ran."""
+_STRAY_BYTES: Final = MEBIBYTE
 _MOVED_BYTES: Final = 64 * MEBIBYTE
 _MOVED_SHARE: Final = 100
 """One part in so many of the guest's memory."""
@@ -35,25 +39,48 @@ class Keeper:
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
 
-    def settle(self, domain: ManagedDomain, host: HostNow, known: Settled | None = None) -> None:
-        """Have a domain's threads put where they belong and, unless they are `known`, its pages read."""
+    def settle(
+        self,
+        domain: ManagedDomain,
+        host: HostNow,
+        known: Settled | None = None,
+        *,
+        drift: DriftPolicy = DriftPolicy.RESTORE,
+    ) -> None:
+        """Have a domain's threads put where they belong and, unless they are `known`, its pages read.
+
+        A domain that is being moved is seen to by that.
+        """
         pins = self._pins(domain, host)
-        if pins is None or domain.record.spec is None or not domain.is_whole:
+        record = domain.record
+        if pins is None or record.spec is None or not domain.is_whole or record.target is not None:
             return
         settling = Settling(
             uuid=domain.seen.uuid,
             name=domain.seen.name,
             run_id=domain.seen.run_id,
             placement=domain.record.placement,
-            vm=resolved(effective(domain.record.spec), domain.record.placement),
+            vm=resolved(effective(record.spec), record.placement),
             pins=pins,
             known=known,
+            moved=record.moved,
+            restore=drift is DriftPolicy.RESTORE,
         )
-        jobs = self._tools.jobs
-        uid = domain.record.uid
-        self._tools.workers.submit(uid, JobKind.SETTLE, lambda: jobs.settle(settling))
+        jobs, rehome = self._tools.jobs, self._tools.rehome
+        corrects = record.moved and known is None and drift is DriftPolicy.RESTORE
+        self._tools.workers.submit(
+            record.uid,
+            JobKind.SETTLE,
+            lambda: rehome.correct(settling) if corrects else jobs.settle(settling),
+        )
 
-    def keep(self, domain: ManagedDomain, memory: VmMemory, host: HostNow) -> None:
+    def keep(
+        self,
+        domain: ManagedDomain,
+        memory: VmMemory,
+        host: HostNow,
+        drift: DriftPolicy = DriftPolicy.RESTORE,
+    ) -> None:
         """Check threads, cheaply, and whether pages moved; have restored what somebody changed."""
         settled = memory.settled
         pins = self._pins(domain, host)
@@ -70,13 +97,12 @@ class Keeper:
             _is_known(problems, settled) and now < settled.settled_at + READ_AGAIN_SECONDS
         ):
             if pins == settled.pins:
-                self._tell_restored(domain, problems)
-            self.settle(domain, host, settled)
-        elif (
-            _pages_moved(domain, settled, own_memory)
-            and now >= settled.settled_at + READ_AGAIN_SECONDS
-        ):
-            self.settle(domain, host)
+                self._tell_drift(domain, problems, drift)
+                self.settle(domain, host, settled, drift=drift)
+            else:
+                self.settle(domain, host, settled)
+        elif _pages_moved(domain, settled, own_memory) and now >= _read_again_at(domain, settled):
+            self.settle(domain, host, drift=drift)
 
     def begin_stop(self, domain: ManagedDomain, cause: StopCause) -> None:
         """Have the guest asked to shut down."""
@@ -130,11 +156,17 @@ class Keeper:
             self._tools.log.warning("no_pins", domain=domain.seen.name, error=str(error))
             return None
 
-    def _tell_restored(self, domain: ManagedDomain, problems: tuple[Problem, ...]) -> None:
-        note = "Somebody changed the affinity of threads; it is restored: " + "; ".join(
-            problem.message for problem in problems
-        )
-        self._tell(domain, EventType.WARNING, "PinsRestored", "Restore", note)
+    def _tell_drift(
+        self, domain: ManagedDomain, problems: tuple[Problem, ...], drift: DriftPolicy
+    ) -> None:
+        messages = "; ".join(problem.message for problem in problems)
+        match drift:
+            case DriftPolicy.RESTORE:
+                note = f"Somebody changed the affinity of threads; it is restored: {messages}"
+                self._tell(domain, EventType.WARNING, "PinsRestored", "Restore", note)
+            case DriftPolicy.REPORT:
+                note = f"Somebody changed the affinity of threads; spec.driftPolicy is Report: {messages}"
+                self._tell(domain, EventType.WARNING, "PinsDrifted", "Report", note)
 
     def _tell(
         self, domain: ManagedDomain, kind: EventType, reason: str, action: str, note: str
@@ -154,7 +186,15 @@ def _pages_moved(domain: ManagedDomain, settled: Settled, now: dict[int, Bytes] 
     if now is None or before is None:
         return False
     moved = sum(abs(now.get(cell, 0) - before.get(cell, 0)) for cell in {*now, *before})
+    if domain.record.moved:
+        return moved > _STRAY_BYTES
     return moved > max(_MOVED_BYTES, domain.memory // _MOVED_SHARE)
+
+
+def _read_again_at(domain: ManagedDomain, settled: Settled) -> float:
+    """Return when pages may be read again; sooner where pages that are touched anew may come to lie elsewhere."""
+    seconds = STRAYS_AGAIN_SECONDS if domain.record.moved else READ_AGAIN_SECONDS
+    return settled.settled_at + seconds
 
 
 def _alike(before: NumaStatus, now: NumaStatus) -> bool:

@@ -27,6 +27,10 @@ class VmMemory:
     """When the guest was last asked to shut down, in seconds since boot."""
     quiet_until: float | None = None
     """A job went wrong: nothing is tried again before, in seconds since boot."""
+    changing: Placement | None = None
+    """The claim, with the one before it, towards which a change begins that the domain may not know of yet."""
+    percent: int = 0
+    """How far the move that is under way has come."""
     start_error: str | None = None
     """Why the last start failed."""
     waits_for: str | None = None

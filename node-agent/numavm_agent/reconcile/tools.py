@@ -7,6 +7,7 @@ from typing import Any
 
 from numavm_agent.ports import Api, Clock, EventType, HostReader, Hypervisor, Regarding
 from numavm_agent.reconcile.jobs import JobOutcome, Jobs
+from numavm_agent.reconcile.rehome_jobs import RehomeJobs
 from numavm_agent.reconcile.transitions import timestamp
 from numavm_agent.reconcile.workers import Workers
 from numavm_api.killpoints import KillSwitch
@@ -26,6 +27,7 @@ class Tools:
     clock: Clock
     kill: KillSwitch
     jobs: Jobs
+    rehome: RehomeJobs
     workers: Workers[JobOutcome]
     guest_log_directory: str
     log: Any

@@ -169,6 +169,14 @@ def _failed(after: DomainStatus, failures: int, *, now: float) -> DomainStatus:
     return after.model_copy(update={"failures": failures, "retry_at": retry_at})
 
 
+def refused_change(
+    before: DomainStatus, claim: Placement, refusal: Refused, *, now: float
+) -> DomainStatus:
+    """Return the status where a running VM cannot have an amended claim: it stays as it is."""
+    update = {"refused": _refusal(claim, refusal, now=now)}
+    return before.model_copy(update=update)
+
+
 def refused(
     before: DomainStatus | None, node: str, claim: Placement, refusal: Refused, *, now: float
 ) -> DomainStatus:
@@ -179,13 +187,17 @@ def refused(
         machine=before.machine if before else None,
         restart_token=before.restart_token if before else None,
         shutoff_reason=before.shutoff_reason if before else None,
-        refused=DomainRefusal(
-            placement_id=claim.id,
-            reason=refusal.reason,
-            message=refusal.message[:2048],
-            time=timestamp(now),
-        ),
+        refused=_refusal(claim, refusal, now=now),
         released=claim.id,
+    )
+
+
+def _refusal(claim: Placement, refusal: Refused, *, now: float) -> DomainRefusal:
+    return DomainRefusal(
+        placement_id=claim.id,
+        reason=refusal.reason,
+        message=refusal.message[:2048],
+        time=timestamp(now),
     )
 
 

@@ -11,6 +11,7 @@ from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
 from numavm_agent.reconcile.changes import pending_changes
 from numavm_agent.reconcile.conditions import Finding, dated
 from numavm_agent.verify.judge import Verdict
+from numavm_agent.verify.memory_figures import MemoryFigures
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
 from numavm_api.effective import effective
 from numavm_api.lifecycle import Wanted
@@ -22,6 +23,7 @@ from numavm_api.vm_status import (
     DomainStatus,
     MemoryStatus,
     NumaStatus,
+    OperationStatus,
     ShutoffReason,
 )
 
@@ -41,7 +43,7 @@ _UNWANTED: Final = {
     Wanted.DELETED: (Reason.STOPPING, "It is being deleted"),
 }
 _TELLS_OF_STARTS: Final = (Reason.START_FAILED, Reason.CRASH_LOOP_BACK_OFF)
-OWN_FIELDS: Final = ("domain", "currentCPUTopology", "memory", "numa")
+OWN_FIELDS: Final = ("domain", "currentCPUTopology", "memory", "numa", "operation")
 """Fields of the status, besides conditions, that the agent alone writes."""
 
 
@@ -55,6 +57,12 @@ class Running:
     """What libvirt says the guest has."""
     verdict: Verdict | None
     """What the kernel said last; None: not yet read."""
+    figures: MemoryFigures | None = None
+    """Modules and balloon; None: it has neither, or they are not yet read."""
+    operation: OperationStatus | None = None
+    """The change that is under way."""
+    why_fixed: str | None = None
+    """Why its memory cannot be moved while it runs; None: it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,8 @@ def vm_status(view: VmView, *, now: str) -> dict[str, Any]:
     }
     if there is None or there.spec is None:
         return status
+    if there.operation is not None:
+        status["operation"] = there.operation.to_api()
     status["currentCPUTopology"] = _topology(there.spec).to_api()
     status["memory"] = _memory(there, there.spec, view.vm.spec).to_api()
     numa = _numa(there.verdict, view)
@@ -195,7 +205,7 @@ def _restart_required(view: VmView) -> Finding:
             Reason.NOT_VERIFIED,
             "This version cannot read the spec that the domain was built from",
         )
-    changes = pending_changes(there.spec, view.vm.spec)
+    changes = pending_changes(there.spec, view.vm.spec, why_fixed=there.why_fixed)
     if not changes:
         return Finding(
             kind, "False", Reason.NOTHING_PENDING, "The guest has all that the spec says"
@@ -228,10 +238,13 @@ def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
 
 
 def _memory(there: Running, built_from: NumaVMSpec, wanted: NumaVMSpec) -> MemoryStatus:
+    figures = there.figures
     return MemoryStatus(
-        guest_at_boot=effective(built_from).memory,
-        guest_requested=effective(wanted).memory,
-        guest_current=there.memory,
+        guest_at_boot=effective(built_from).memory_with_modules,
+        guest_requested=effective(wanted).memory_with_modules,
+        guest_current=figures.current if figures else there.memory,
+        balloon=figures.balloon if figures else None,
+        devices=list(figures.modules) if figures else [],
     )
 
 

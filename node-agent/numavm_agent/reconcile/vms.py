@@ -20,17 +20,21 @@ from numavm_agent.reconcile.decide import (
     Facts,
     Restart,
     Retry,
+    change_phase,
     decide,
     domain_phase,
 )
 from numavm_agent.reconcile.ends import end_reason
 from numavm_agent.reconcile.host_state import HostNow
 from numavm_agent.reconcile.inventory import InventoryReader, ManagedDomain
-from numavm_agent.reconcile.jobs import JobOutcome, Settled, Settling
+from numavm_agent.reconcile.jobs import JobOutcome, Moved, Settled, Settling
 from numavm_agent.reconcile.keeping import Keeper
 from numavm_agent.reconcile.memory import VmMemory
+from numavm_agent.reconcile.memory_figures import FigureReader
 from numavm_agent.reconcile.operations import StopCause, is_stop
 from numavm_agent.reconcile.powers import power_problems
+from numavm_agent.reconcile.rehome import status_of
+from numavm_agent.reconcile.rehoming import Rehomer
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.vm_report import Running, VmView, is_there
 from numavm_agent.reconcile.workers import Done, JobKind, UnexpectedError
@@ -42,7 +46,7 @@ from numavm_api.lifecycle import wants_to_run
 from numavm_api.numahost import HeldClaim
 from numavm_api.placement import Placement
 from numavm_api.resolved import resolved
-from numavm_api.vm_status import DomainState, DomainStatus, ShutoffReason
+from numavm_api.vm_status import DomainRefusal, DomainState, DomainStatus, ShutoffReason
 
 QUIET_SECONDS: Final = 5.0
 """After a job that went wrong, nothing is tried again for so long."""
@@ -61,6 +65,8 @@ class VmReconciler:
         self._tools = tools
         self._inventory = inventory
         self._keeper = keeper
+        self._figures = FigureReader(tools.hypervisor, tools.clock)
+        self._rehomer = Rehomer(tools)
         self.memory: dict[str, VmMemory] = {}
         self._names: dict[str, tuple[str, str]] = {}
 
@@ -75,6 +81,7 @@ class VmReconciler:
         """Let go of a VM that is no longer here."""
         self.memory.pop(uid, None)
         self._names.pop(uid, None)
+        self._figures.forget(uid)
 
     def note_ends(self, ends: tuple[DomainEnd, ...]) -> None:
         """Remember libvirt's word on why domains ended, until the loop comes upon it."""
@@ -86,6 +93,8 @@ class VmReconciler:
         """Take in what a job has come to."""
         memory = self.memory.setdefault(done.uid, VmMemory())
         match done.outcome:
+            case Moved() as moved:
+                self._absorb_move(done.uid, memory, moved)
             case Settled() as settled:
                 memory.settled = self._keeper.newer(memory.settled, settled)
             case NumaVMError() as error:
@@ -96,8 +105,19 @@ class VmReconciler:
                 self._absorb_start(done.uid, memory, done.outcome)
             case JobKind.STOP:
                 self._inventory.forget(done.uid)  # whether it failed before or after it wrote
+            case JobKind.CHANGE:
+                memory.changing = None
+                self._inventory.forget(done.uid)
             case JobKind.SETTLE:
                 pass
+
+    def _absorb_move(self, uid: str, memory: VmMemory, moved: Moved) -> None:
+        self._rehomer.absorb(memory, moved)
+        if moved.settled is not None:
+            cells = moved.settled.verdict.numa.cells
+            where = ",".join(f"{cell.id}->{cell.host_cells}" for cell in cells)
+            note = f"The VM was moved while it ran: guest cell -> host cells {where}"
+            self._tell(uid, EventType.NORMAL, "ReHomed", "ReHome", note)
 
     def step(  # noqa: C901 - a flat list of actions, one line each
         self, vm: VmObject, domain: ManagedDomain | None, host: HostNow
@@ -120,7 +140,9 @@ class VmReconciler:
             case Action.SETTLE if domain is not None:
                 self._keeper.settle(domain, host)
             case Action.KEEP if domain is not None:
-                self._keeper.keep(domain, memory, host)
+                self._keeper.keep(domain, memory, host, vm.spec.drift_policy)
+            case Action.CHANGE if domain is not None:
+                return self._rehomer.step(vm, domain, memory, host)
             case Action.BEGIN_STOP if domain is not None:
                 wanted = wants_to_run(vm.spec, memory.status, deleting=vm.deleting)
                 cause = StopCause.RESTART if wanted.runs else StopCause.NOT_WANTED
@@ -145,7 +167,14 @@ class VmReconciler:
             settled = memory.settled
             is_current = settled is not None and settled.run_id == domain.seen.run_id
             verdict = settled.verdict if settled is not None and is_current else None
-            running = Running(domain.record.spec, domain.memory, verdict)
+            running = Running(
+                domain.record.spec,
+                domain.memory,
+                verdict,
+                figures=self._figures.of(domain),
+                operation=status_of(domain.record, memory.percent),
+                why_fixed=self._rehomer.why_fixed(domain),
+            )
         return VmView(
             vm=vm,
             wanted=wants_to_run(vm.spec, memory.status, deleting=vm.deleting),
@@ -167,13 +196,21 @@ class VmReconciler:
             claim=claim_phase(vm.status.placement, memory.status),
             restart=Restart.ASKED if restarts else Restart.NONE,
             retry=Retry.NOW if may_start else Retry.LATER,
+            change=change_phase(
+                record, vm.status.placement, _refused_change(memory.status), vm.spec
+            ),
         )
 
     def _observe(self, vm: VmObject, memory: VmMemory, domain: ManagedDomain | None) -> None:
         if domain is not None:
             stopping = is_stop(domain.record.operation)
             memory.stopped_by_us = stopping
-            memory.status = self._observed(memory.status, domain, stopping=stopping)
+            refused = _refused_change(memory.status)
+            observed = self._observed(memory.status, domain, stopping=stopping)
+            claim = vm.status.placement
+            if refused is not None and claim is not None and claim.id == refused.placement_id:
+                observed = observed.model_copy(update={"refused": refused})
+            memory.status = observed
             return
         status = memory.status
         if status is not None and status.node_name == self._tools.node and is_there(status):
@@ -245,6 +282,7 @@ class VmReconciler:
         if claim is None or memory.waits_for is not None:
             return host
         self._tools.kill.reach(KillPoint.BEFORE_ADMIT)
+        claim = claim.alone  # no domain holds what was before it
         request = ClaimRequest(
             spec=vm.spec,
             placement=claim,
@@ -378,6 +416,10 @@ class VmReconciler:
             if problem is not None:
                 problems.append(f"{use.field}: {problem}")
         return [*problems, *power_problems(vm.spec, host.spec.permitted)]
+
+
+def _refused_change(status: DomainStatus | None) -> DomainRefusal | None:
+    return status.refused if status is not None else None
 
 
 def claim_phase(claim: Placement | None, status: DomainStatus | None) -> ClaimPhase:

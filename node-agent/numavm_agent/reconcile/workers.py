@@ -23,6 +23,7 @@ class JobKind(StrEnum):
     START = "Start"
     SETTLE = "Settle"
     STOP = "Stop"
+    CHANGE = "Change"
 
 
 @dataclass(frozen=True, slots=True)

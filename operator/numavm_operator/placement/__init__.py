@@ -5,9 +5,11 @@ becomes what is `free` under claims (`state`, `fleet`, `devices`, `caches`); `ca
 come into question (`nodes`); `fit` tries the alternatives, and `search` maps guest cells to host cells, sound and
 complete (`problem`, `openings`, `distinct`, `sharing`, `spanning`, `complete`, `hands`); `score` says what is left;
 `choose` takes the best host, with what `memory` knows already; `cpus` picks the CPUs and `build` writes the claim;
-`misses`, `summary` and `explain` say why not; `queue` says whose turn it is.
+`misses`, `summary` and `explain` say why not; `queue` says whose turn it is. `amend` does the same for a running VM
+some of whose cells are to be elsewhere.
 """
 
+from numavm_operator.placement.amend import amend, moved_cells, turned_back
 from numavm_operator.placement.choose import host_to_keep, place
 from numavm_operator.placement.demands import overhead_of
 from numavm_operator.placement.explain import Explanation, explain
@@ -45,12 +47,15 @@ __all__ = [
     "Turn",
     "Undecided",
     "Weights",
+    "amend",
     "explain",
     "host_from",
     "host_to_keep",
+    "moved_cells",
     "overhead_of",
     "place",
     "request_for",
     "summary",
     "turn_of",
+    "turned_back",
 ]

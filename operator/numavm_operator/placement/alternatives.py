@@ -14,7 +14,8 @@ from typing import Final
 
 from numavm_api.cpu import MAX_CELLS
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM, NumaAffinity
+from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.numavm import CellSharing
 from numavm_api.quantity import Bytes
 from numavm_operator.placement.demands import pages_of, shape_of

@@ -19,7 +19,8 @@ from typing import Final
 
 from numavm_api.cpu import ThreadPolicy
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM, NumaAffinity
+from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.numavm import CellSharing, LastLevelCache
 from numavm_api.quantity import BASE_PAGE, MEBIBYTE, Bytes
 from numavm_operator.placement.bits import mask_of

@@ -10,7 +10,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from numavm_api.effective import NumaAffinity
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.numahost import NumaHostStatus
 from numavm_operator.placement.flow import match_all
 from numavm_operator.placement.shape import DeviceNeed

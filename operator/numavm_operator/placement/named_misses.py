@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from numavm_api.effective import NumaAffinity
+from numavm_api.host_devices import NumaAffinity
 from numavm_operator.placement.bits import members
 from numavm_operator.placement.devices import answers, assign_devices, near
 from numavm_operator.placement.outcome import Cause, Miss

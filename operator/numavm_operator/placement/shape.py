@@ -8,7 +8,7 @@ from functools import cached_property
 
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import NumaAffinity
+from numavm_api.host_devices import NumaAffinity
 from numavm_api.quantity import BASE_PAGE, Bytes
 
 

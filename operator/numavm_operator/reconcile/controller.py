@@ -15,6 +15,7 @@ import structlog
 
 from numavm_api.conditions import ConditionType, Reason
 from numavm_api.errors import ConflictError
+from numavm_api.vm_status import DomainRefusal, Refusal
 from numavm_operator.clock import Clock
 from numavm_operator.errors import NotFoundError
 from numavm_operator.metrics import Metrics
@@ -23,11 +24,14 @@ from numavm_operator.picture import Picture
 from numavm_operator.ports import EventType, Reader, Recorder, VmWriter
 from numavm_operator.reconcile.decide import (
     AddFinalizer,
+    Amend,
     AwaitReport,
+    Conclude,
     Nothing,
     Place,
     Release,
     RemoveFinalizer,
+    Revert,
     WriteBack,
     decide,
 )
@@ -95,7 +99,7 @@ class Controller:
     async def _act(self, world: World) -> bool:
         """Do the next step; tell whether the VM is another one now and to be looked at again."""
         vm, step = world.vm, decide(world)
-        if isinstance(step, Place):
+        if isinstance(step, Place | Amend):
             if self._bounced(vm.key) <= 0:
                 self.submit(vm)
             return False
@@ -107,7 +111,9 @@ class Controller:
         return await self._write(vm, step)
 
     async def _write(
-        self, vm: Vm, step: AddFinalizer | RemoveFinalizer | WriteBack | Release
+        self,
+        vm: Vm,
+        step: AddFinalizer | RemoveFinalizer | WriteBack | Release | Conclude | Revert,
     ) -> bool:
         match step:
             case AddFinalizer():
@@ -119,6 +125,10 @@ class Controller:
                 await self._write_back(vm, step)
             case Release():
                 await self._release(vm, step)
+            case Conclude():
+                await self._conclude(vm, step)
+            case Revert():
+                await self._revert(vm, step)
             case _:
                 assert_never(step)
         return True
@@ -152,23 +162,52 @@ class Controller:
             placement=step.placement.id,
         )
 
+    async def _conclude(self, vm: Vm, step: Conclude) -> None:
+        others = [one for one in vm.status.refusals if one.node_name != step.node_name]
+        written = await self.writer.claim(
+            vm, node_name=step.node_name, placement=step.placement, refusals=others
+        )
+        self.picture.wrote(written)
+        note = f"The running VM was moved on {step.node_name}: {step.placement.summary}."
+        self.recorder.record(vm, EventType.NORMAL, "ClaimAmended", "Conclude", note)
+        log.info("amended", numavm=str(vm.key), uid=vm.uid, placement=step.placement.id)
+
+    async def _revert(self, vm: Vm, step: Revert) -> None:
+        refusals = await self._with_refusal(vm, step.node_name, step.refused)
+        written = await self.writer.claim(
+            vm, node_name=step.node_name, placement=step.placement, refusals=refusals
+        )
+        self.picture.wrote(written)
+        log.info(
+            "amendment_refused",
+            numavm=str(vm.key),
+            uid=vm.uid,
+            node=step.node_name,
+            placement=step.refused.placement_id,
+            refused=str(step.refused.reason),
+        )
+
+    async def _with_refusal(self, vm: Vm, node_name: str, refused: DomainRefusal) -> list[Refusal]:
+        """Return the refusals with an agent's newest word, and tell people of it."""
+        # Past the cache: the agent has just brought its report up to date.
+        version = await self._host_version(node_name)
+        if refused.reason in NOT_THE_HOSTS_FAULT:
+            self._note_bounce(vm.key)
+        self.metrics.refusals.labels(str(refused.reason)).inc()
+        note = f"{node_name} refused ({refused.reason}): {refused.message}"
+        self.recorder.record(vm, EventType.WARNING, Reason.CLAIM_REFUSED, "Admit", note)
+        return recorded(
+            vm.status.refusals,
+            refused,
+            node_name=node_name,
+            host_version=version,
+            now=self.clock.now(),
+        )
+
     async def _release(self, vm: Vm, step: Release) -> None:
-        refusals = []
+        refusals: list[Refusal] = []
         if step.refused is not None:
-            # Past the cache: the agent has just brought its report up to date.
-            version = await self._host_version(step.node_name)
-            refusals = recorded(
-                vm.status.refusals,
-                step.refused,
-                node_name=step.node_name,
-                host_version=version,
-                now=self.clock.now(),
-            )
-            if step.refused.reason in NOT_THE_HOSTS_FAULT:
-                self._note_bounce(vm.key)
-            self.metrics.refusals.labels(str(step.refused.reason)).inc()
-            note = f"{step.node_name} refused ({step.refused.reason}): {step.refused.message}"
-            self.recorder.record(vm, EventType.WARNING, Reason.CLAIM_REFUSED, "Admit", note)
+            refusals = await self._with_refusal(vm, step.node_name, step.refused)
         written = await self.writer.claim(vm, node_name=None, placement=None, refusals=refusals)
         if step.node_name:
             self.picture.ledger.released(vm.uid, step.node_name, step.placement.id)

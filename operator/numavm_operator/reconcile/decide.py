@@ -13,6 +13,7 @@ from numavm_api.lifecycle import is_released, refusal_of
 from numavm_api.numavm import FINALIZER
 from numavm_api.placement import Placement
 from numavm_api.vm_status import DomainRefusal
+from numavm_operator.reconcile.amending import is_taken_back, wants_amending
 from numavm_operator.reconcile.world import Claimed, World
 
 
@@ -58,6 +59,31 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Amend:
+    """The spec wants a running VM on other host cells of its host: a new claim beside the one it holds.
+
+    Where a change under way was taken back, what it came from is what it now goes to.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """The agent reports the amended claim as the domain's: the one before it is held no longer."""
+
+    node_name: str
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Revert:
+    """The agent will not move the running VM: the amended claim goes, the one before it stays."""
+
+    node_name: str
+    placement: Placement
+    refused: DomainRefusal
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitReport:
     """A host that cannot confirm it says the VM runs there.
 
@@ -67,7 +93,18 @@ class AwaitReport:
     node_name: str
 
 
-Step = Nothing | AddFinalizer | RemoveFinalizer | WriteBack | Release | Place | AwaitReport
+Step = (
+    Nothing
+    | AddFinalizer
+    | RemoveFinalizer
+    | WriteBack
+    | Release
+    | Place
+    | Amend
+    | Conclude
+    | Revert
+    | AwaitReport
+)
 
 
 def decide(world: World) -> Step:
@@ -112,8 +149,28 @@ def _held(world: World, placement: Placement) -> Step:
         # A placement without a node name is nobody's: no agent can ever have seen it.
         return Release("", placement, None)
     refused = refusal_of(placement, host.name, domain)
+    before = placement.earlier
+    if before is not None and not host.fenced and not is_released(placement, host.name, domain):
+        return _changing(world, placement, before, refused)
     if host.fenced or refused is not None or is_released(placement, host.name, domain):
         return Release(host.name, placement, refused)
+    return Amend() if wants_amending(world) else Nothing()
+
+
+def _changing(
+    world: World, placement: Placement, before: Placement, refused: DomainRefusal | None
+) -> Step:
+    """A running VM holds an amended claim and the one before it."""
+    vm, host = world.vm, world.host
+    domain = vm.status.domain
+    if host is None or domain is None:
+        return Nothing()
+    if refused is not None:
+        return Revert(host.name, before, refused)
+    if domain.node_name == host.name and domain.placement_id == placement.id:
+        return Conclude(host.name, placement.alone)
+    if domain.placement_id == before.id and is_taken_back(world):
+        return Amend()
     return Nothing()
 
 
@@ -126,7 +183,7 @@ def _running_elsewhere(world: World) -> Claimed | None:
     stated = world.vm.status.placement
     reports = [claimed for claimed in world.claimed if not claimed.fenced]
     if stated is not None and any(
-        claimed.report.claim.placement.id == stated.id for claimed in reports
+        claimed.report.claim.placement.id in _ids_of(stated) for claimed in reports
     ):
         return None
     if stated is not None:
@@ -134,6 +191,11 @@ def _running_elsewhere(world: World) -> Claimed | None:
             claimed for claimed in reports if claimed.report.claim.placement.epoch >= stated.epoch
         ]
     return max(reports, key=_newest, default=None)
+
+
+def _ids_of(stated: Placement) -> set[str]:
+    """Return what a host may report where this is stated: the claim, or the one that it amends."""
+    return {stated.id} if stated.previous is None else {stated.id, stated.previous.id}
 
 
 def _newest(claimed: Claimed) -> tuple[bool, int]:

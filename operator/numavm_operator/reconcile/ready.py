@@ -45,12 +45,16 @@ def condition_of(world: World, kind: ConditionType) -> Condition | None:
 
 
 def domain_of_claim(world: World) -> DomainStatus | None:
-    """Return the agent's report on the domain that runs, or ran, under the claim that is held."""
+    """Return the agent's report on the domain that runs, or ran, under the claim that is held.
+
+    While a running VM is changed, that may still be the claim before.
+    """
     status = world.vm.status
     domain, placement = status.domain, status.placement
     if domain is None or placement is None or domain.node_name != status.node_name:
         return None
-    if domain.placement_id != placement.id or _died_with_its_host(world, domain):
+    before = placement.previous.id if placement.previous is not None else placement.id
+    if domain.placement_id not in (placement.id, before) or _died_with_its_host(world, domain):
         return None
     return domain
 
@@ -95,6 +99,10 @@ def _running(world: World, name: str) -> Verdict:
     if (domain.observed_generation or 0) < world.vm.generation:
         text = f"Waits for the agent of {name} to see generation {world.vm.generation}."
         return Verdict("Unknown", Reason.WAITING_FOR_AGENT, text)
+    placement = world.vm.status.placement
+    if placement is not None and placement.previous is not None:
+        text = f"The running VM is moved from {placement.previous.summary} to {placement.summary}."
+        return Verdict("False", Reason.CHANGING, text)
     return _as_wanted(world)
 
 

@@ -21,6 +21,7 @@ from numavm_api.conditions import (
     Reason,
 )
 from numavm_api.lifecycle import Wanted
+from numavm_operator.reconcile.amending import capacity_reserved
 from numavm_operator.reconcile.printable import printable_status
 from numavm_operator.reconcile.ready import ready
 from numavm_operator.reconcile.verdict import Verdict, reason_named
@@ -58,11 +59,13 @@ class Report:
 
 def report(world: World, *, now: str) -> Report:
     """Return the operator's part of the status; `now` is the timestamp of what changes."""
+    reserved = capacity_reserved(world)
     verdicts = {
         ConditionType.ACCEPTED: accepted(world),
         ConditionType.SCHEDULED: scheduled(world),
+        ConditionType.CAPACITY_RESERVED: reserved,
         ConditionType.HOST_REACHABLE: host_reachable(world),
-        ConditionType.READY: ready(world),
+        ConditionType.READY: _ready(world, reserved),
     }
     return Report(
         observed_generation=world.vm.generation,
@@ -84,6 +87,12 @@ def stated(world: World) -> Report:
         printable_status=status.printable_status,
         conditions=tuple(mine),
     )
+
+
+def _ready(world: World, reserved: Verdict) -> Verdict:
+    """Return the summary: a VM that runs, but not where the spec wants it, is not as the spec wants it."""
+    verdict = ready(world)
+    return reserved if verdict.status == "True" and reserved.status == "False" else verdict
 
 
 def accepted(world: World) -> Verdict:
@@ -179,6 +188,7 @@ _ORDER: Final = {
         (
             ConditionType.ACCEPTED,
             ConditionType.SCHEDULED,
+            ConditionType.CAPACITY_RESERVED,
             ConditionType.HOST_REACHABLE,
             ConditionType.READY,
         )

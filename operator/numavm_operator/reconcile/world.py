@@ -58,6 +58,8 @@ class HostView:
     fenced: bool
     boot_id: str | None = None
     """The kernel's boot id, as the host last reported it."""
+    why_fixed: str | None = None
+    """Why the memory of running VMs cannot be moved there; None: it can."""
 
 
 @dataclass(frozen=True, slots=True)

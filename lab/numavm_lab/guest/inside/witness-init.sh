@@ -4,6 +4,7 @@
 # Options on the kernel's command line:
 #   numavm.report=N         report every N seconds, changed or not
 #   numavm.touch=64M        write to so much memory; 1:64M on node 1 only; more, separated by commas
+#   numavm.write=0:16M,1:16M  write so much random data on each node, over and over, and compare it each time
 #   numavm.online=manual    leave CPUs that are plugged in later offline until online-cpus is asked for
 # Files are read with `read`, which starts no process: on emulated CPUs each process costs milliseconds.
 PATH=/bin
@@ -67,6 +68,40 @@ list_hugepages() { # NODE-DIRECTORY -> $pages
 	done
 }
 
+list_access() { # NODE-DIRECTORY -> $access: what HMAT says of the node's memory, from its best initiators
+	access=null
+	initiators=$1/access0/initiators
+	[ -r "$initiators/read_latency" ] || return
+	nodes=
+	for initiator in "$initiators"/node[0-9]*; do
+		[ -e "$initiator" ] && nodes="$nodes,${initiator##*node}"
+	done
+	access="\"initiators\":[${nodes#,}]"
+	for name in read_latency write_latency read_bandwidth write_bandwidth; do
+		read_file "$initiators/$name" 0
+		case $name in
+		read_latency) key=readLatency ;;
+		write_latency) key=writeLatency ;;
+		read_bandwidth) key=readBandwidth ;;
+		*) key=writeBandwidth ;;
+		esac
+		access="$access,\"$key\":$text"
+	done
+	access="{$access}"
+}
+
+list_caches() { # NODE-DIRECTORY -> $caches
+	caches=
+	for cache in "$1"/memory_side_cache/index[0-9]*; do
+		[ -r "$cache/size" ] || continue
+		read -r size <"$cache/size"
+		read -r line <"$cache/line_size"
+		read -r indexing <"$cache/indexing"
+		read -r policy <"$cache/write_policy"
+		caches="$caches,{\"level\":${cache##*index},\"size\":$size,\"lineSize\":$line,\"indexing\":$indexing,\"writePolicy\":$policy}"
+	done
+}
+
 list_nodes() { # -> $list
 	list=
 	for node in /sys/devices/system/node/node[0-9]*; do
@@ -76,7 +111,9 @@ list_nodes() { # -> $list
 			[ "$key" = MemTotal: ] && memory=$size && break
 		done <"$node/meminfo"
 		list_hugepages "$node"
-		list="$list,{\"id\":${node##*node},\"cpus\":\"$cpus\",\"memoryKib\":$memory,\"distances\":[$(echo $distances | tr ' ' ,)],\"hugepages\":{${pages#,}}}"
+		list_access "$node"
+		list_caches "$node"
+		list="$list,{\"id\":${node##*node},\"cpus\":\"$cpus\",\"memoryKib\":$memory,\"distances\":[$(echo $distances | tr ' ' ,)],\"hugepages\":{${pages#,}},\"access\":$access,\"caches\":[${caches#,}]}"
 	done
 }
 
@@ -138,6 +175,40 @@ touch_memory() { # [NODE:]SIZE: 64, 64M
 	dd if=/dev/zero of="$directory/$number" bs=1M count="$size" 2>/dev/null && touched=$((touched + size))
 }
 
+write_memory() { # NODE:SIZE: never returns
+	node=${1%%:*}
+	size=${1#*:}
+	directory=/written/$node
+	mkdir -p "$directory"
+	mount -t tmpfs -o "size=100%,mpol=bind:$node" written "$directory" || return
+	dd if=/dev/urandom of="$directory/kept" bs=1M count="${size%M}" 2>/dev/null
+	sum=$(md5sum <"$directory/kept")
+	rounds=0
+	bad=0
+	while :; do
+		cp "$directory/kept" "$directory/copy"
+		[ "$(md5sum <"$directory/kept")" = "$sum" ] && [ "$(md5sum <"$directory/copy")" = "$sum" ] || bad=$((bad + 1))
+		rounds=$((rounds + 1))
+		read -r uptime _ </proc/uptime
+		echo "NUMAVM-WRITER {\"node\":$node,\"rounds\":$rounds,\"bad\":$bad,\"uptimeSeconds\":$uptime}"
+	done
+}
+
+measure_pauses() { # never returns: says how long it was at most kept from running, by the guest's own clock
+	longest=0
+	read -r before _ </proc/uptime
+	while read -r now _ </proc/uptime; do
+		# Hundredths of a second, without the point; 1 before them keeps leading zeros from meaning octal.
+		pause=$((1${now#*.} - 1${before#*.} + (${now%.*} - ${before%.*}) * 100))
+		before=$now
+		if [ "$pause" -gt "$longest" ]; then
+			longest=$pause
+			echo "NUMAVM-PAUSE {\"longestMilliseconds\":$((longest * 10)),\"uptimeSeconds\":$now}"
+		fi
+		usleep 10000
+	done
+}
+
 online_cpus() {
 	for file in /sys/devices/system/cpu/cpu[0-9]*/online; do
 		read -r state <"$file"
@@ -176,6 +247,11 @@ report
 for amount in $(option numavm.touch | tr , ' '); do
 	touch_memory "$amount"
 done
+
+for amount in $(option numavm.write | tr , ' '); do
+	write_memory "$amount" &
+done
+[ -z "$(option numavm.write)" ] || measure_pauses &
 
 since=0
 while :; do

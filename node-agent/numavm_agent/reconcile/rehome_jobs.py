@@ -1,0 +1,291 @@
+"""What moves a running domain to another claim, done: cgroups, pages, threads, metadata. In a worker's thread.
+
+Each job does as many steps as fit into a slice of time, then the loop looks again: whether the move is still wanted,
+whether the domain is still there. Nothing is remembered between jobs but where in the pass over the pages it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from numavm_agent.domain.metadata import DomainRecord, metadata_xml
+from numavm_agent.domain.pins import Pins
+from numavm_agent.errors import DomainMissing
+from numavm_agent.ports import HostMemory
+from numavm_agent.reconcile.jobs import Jobs, Moved, Settled, Settling
+from numavm_agent.reconcile.rehome import (
+    Batch,
+    Seen,
+    Step,
+    astray,
+    at_step,
+    batches,
+    begun,
+    homes,
+    narrowed,
+    next_step,
+    percent_done,
+    widened,
+)
+from numavm_agent.verify.guest_memory import Block, blocks_at
+from numavm_agent.verify.judge import thread_problems
+from numavm_api.cpuset import CpuSet
+from numavm_api.effective import EffectiveVM
+from numavm_api.errors import HostFaultError
+from numavm_api.killpoints import KillPoint
+from numavm_api.numavm import NumaVMSpec
+from numavm_api.placement import Placement
+from numavm_api.quantity import MEBIBYTE, Bytes
+
+SLICE_SECONDS: Final = 1.0
+"""How long a job goes on before the loop looks again; four times what reading the pages takes, if that is more."""
+_READING_SHARE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """A domain on its way to another claim."""
+
+    record: DomainRecord
+    name: str
+    run_id: int
+    pins: Pins
+    """Affinities under the new claim."""
+    spec: NumaVMSpec
+    """What the domain's spec is once it is there."""
+    vm: EffectiveVM
+    """That spec with its defaults, and what the new claim chose."""
+
+    @property
+    def target(self) -> Placement:
+        """The new claim."""
+        return self.record.target or self.record.placement
+
+
+@dataclass(slots=True)
+class _Pass:
+    """A pass over the pages that is under way."""
+
+    target: str
+    batches: Iterator[Batch]
+    left_before: Bytes
+
+
+@dataclass(slots=True)
+class RehomeJobs:
+    """The jobs, with what they need."""
+
+    jobs: Jobs
+    memory: HostMemory
+    mebibytes_per_second: float
+    """No more is moved per second."""
+    _passes: dict[str, _Pass] = field(default_factory=dict)
+    _addresses: dict[str, tuple[int, Mapping[int, int]]] = field(default_factory=dict)
+    """By uid: the run, and where QEMU has each guest cell's memory; that never changes in a run."""
+
+    def begin(self, record: DomainRecord, target: Placement) -> Moved:
+        """Record that the domain moves to `target`, before anything does."""
+        self.jobs.kill.reach(KillPoint.BEFORE_OPERATION)
+        self._passes.pop(record.uid, None)
+        self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(begun(record, target)))
+        self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
+        return Moved(percent=0, settled=None, stuck=None)
+
+    def note(self, record: DomainRecord) -> Moved:
+        """Write what a domain is to remember; nothing moves."""
+        self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(record))
+        return Moved(percent=0, settled=None, stuck=None)
+
+    def go_on(self, moving: Moving) -> Moved:
+        """Do what is next, for a slice of time.
+
+        Raises:
+            DomainMissing: it has ended.
+            HostFaultError: the kernel refuses.
+        """
+        pid = self.jobs.reader.qemu_pid(moving.name, moving.record.uid)
+        if pid is None:
+            raise DomainMissing(f"domain {moving.name} has no process")
+        try:
+            return self._steps(moving, pid)
+        except ProcessLookupError as error:
+            raise DomainMissing(f"domain {moving.name}: {error}") from error
+
+    def correct(self, settling: Settling) -> Settled:
+        """Move pages that a moved domain has touched elsewhere since, then settle it.
+
+        Raises:
+            DomainMissing: it has ended.
+        """
+        pid = self.jobs.reader.qemu_pid(settling.name, settling.uuid)
+        if pid is None:
+            raise DomainMissing(f"domain {settling.name} has no process")
+        try:
+            blocks = self._blocks(settling.uuid, settling.run_id, settling.placement, pid)
+            for batch in batches(settling.placement, blocks):
+                self._move_batch(pid, batch)
+        except ProcessLookupError as error:
+            raise DomainMissing(f"domain {settling.name}: {error}") from error
+        return self.jobs.settle(settling)
+
+    def _steps(self, moving: Moving, pid: int) -> Moved:
+        """Do one step after the other, until the move is done or the slice is over."""
+        began = self.jobs.clock.boottime()
+        record = moving.record
+        while True:
+            seen, blocks = self._look(moving, pid)
+            looked = self.jobs.clock.boottime()
+            ends = began + max(SLICE_SECONDS, _READING_SHARE * (looked - began))
+            step = next_step(seen, moving.target)
+            if step is Step.COMMIT:
+                return self._commit(moving, pid)
+            record = self._note(record, step)
+            stuck = self._do(step, moving, pid, seen, blocks, ends)
+            if stuck is not None or self.jobs.clock.boottime() >= ends:
+                left = astray(moving.target, self._blocks_of(moving, pid))
+                return Moved(self._percent(moving, left), None, stuck)
+
+    def _do(
+        self,
+        step: Step,
+        moving: Moving,
+        pid: int,
+        seen: Seen,
+        blocks: Mapping[int, Block],
+        ends: float,
+    ) -> str | None:
+        """Do a step; return why it does not come forward, if so."""
+        kill = self.jobs.kill
+        match step:
+            case Step.MOVE:
+                return self._move(moving, pid, blocks, seen.astray, ends)
+            case Step.WIDEN:
+                self._allow(widened(seen, moving.target))
+                kill.reach(KillPoint.GROUPS_WIDENED)
+            case Step.THREADS:
+                kill.reach(KillPoint.PAGES_MOVED)
+                self.jobs.put(
+                    moving.record.uid,
+                    moving.pins,
+                    self.jobs.reader.threads(pid),
+                    io_threads=moving.vm.io_threads.ids,
+                )
+                kill.reach(KillPoint.THREADS_MOVED)
+            case Step.NARROW:
+                self._allow(narrowed(seen, moving.target))
+                kill.reach(KillPoint.GROUPS_NARROWED)
+            case _:
+                pass
+        return None
+
+    def _allow(self, groups: list[tuple[str, CpuSet]]) -> None:
+        for group, cells in groups:
+            self.memory.allow_cells(group, cells)
+
+    def _look(self, moving: Moving, pid: int) -> tuple[Seen, dict[int, Block]]:
+        blocks = self._blocks_of(moving, pid)
+        problems = thread_problems(moving.pins, self.jobs.reader.threads(pid), moving.vm)
+        allowed = self.memory.allowed_cells(pid)
+        left = astray(moving.target, blocks)
+        return Seen(allowed=allowed, astray=left, threads_right=not problems), blocks
+
+    def _blocks_of(self, moving: Moving, pid: int) -> dict[int, Block]:
+        blocks = self._blocks(moving.record.uid, moving.run_id, moving.target, pid)
+        missing = [cell.id for cell in moving.target.cells if cell.id not in blocks]
+        if missing:
+            raise HostFaultError(
+                f"domain {moving.name}: QEMU does not say where the memory of guest cells {missing} is"
+            )
+        return blocks
+
+    def _blocks(self, uid: str, run_id: int, placement: Placement, pid: int) -> dict[int, Block]:
+        known_run, addresses = self._addresses.get(uid, (run_id, {}))
+        if not addresses or known_run != run_id:
+            sizes = {cell.id: Bytes(cell.memory) for cell in placement.cells}
+            addresses = self.jobs.hypervisor.cell_addresses(uid, sizes)
+            self._addresses[uid] = (run_id, addresses)
+        return blocks_at(placement.cells, self.jobs.reader.mappings(pid), addresses)
+
+    def _note(self, record: DomainRecord, step: Step) -> DomainRecord:
+        if record.operation is not None and record.operation.step == step:
+            return record
+        noted = at_step(record, step)
+        self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(noted))
+        return noted
+
+    def _move(
+        self,
+        moving: Moving,
+        pid: int,
+        blocks: Mapping[int, Block],
+        left: Bytes,
+        ends: float,
+    ) -> str | None:
+        """Move batches until `ends`, or until each page was moved once; return why it does not come forward."""
+        uid = moving.record.uid
+        current = self._passes.get(uid)
+        if current is None or current.target != moving.target.id:
+            current = _Pass(moving.target.id, batches(moving.target, blocks), left)
+            self._passes[uid] = current
+        for batch in current.batches:
+            self._move_batch(pid, batch)
+            self.jobs.kill.reach(KillPoint.PAGES_MOVING)
+            if self.jobs.clock.boottime() >= ends:
+                return None
+        del self._passes[uid]
+        after = astray(moving.target, self._blocks_of(moving, pid))
+        if after and after >= current.left_before:
+            return f"{after} bytes do not leave their host cells: something holds these pages"
+        return None
+
+    def _move_batch(self, pid: int, batch: Batch) -> None:
+        began = self.jobs.clock.boottime()
+        if len(batch.cells) == 1:
+            self.memory.move_pages(pid, batch.addresses, homes(batch))
+            moved = len(batch.addresses)
+        else:
+            moved = self._move_strays(pid, batch)
+        size = moved * (batch.addresses.step or 1)
+        due = began + size / (self.mebibytes_per_second * MEBIBYTE)
+        wait = due - self.jobs.clock.boottime()
+        if wait > 0:
+            threading.Event().wait(wait)
+
+    def _move_strays(self, pid: int, batch: Batch) -> int:
+        """Of pages that may be on several host cells, move only those that are on none of them."""
+        now = self.memory.cells_of(pid, batch.addresses)
+        strays = [
+            (address, home)
+            for address, home, cell in zip(batch.addresses, homes(batch), now, strict=True)
+            if cell >= 0 and cell not in batch.cells
+        ]
+        if strays:
+            self.memory.move_pages(pid, [one for one, _ in strays], [home for _, home in strays])
+        return len(strays)
+
+    def _commit(self, moving: Moving, pid: int) -> Moved:
+        target = moving.target
+        settling = Settling(
+            uuid=moving.record.uid,
+            name=moving.name,
+            run_id=moving.run_id,
+            placement=target,
+            vm=moving.vm,
+            pins=moving.pins,
+            moved=True,
+        )
+        settled = self.jobs.read(settling, pid)
+        self.jobs.kill.reach(KillPoint.BEFORE_COMMIT)
+        done = replace(
+            moving.record, placement=target, target=None, operation=None, spec=moving.spec
+        )
+        self.jobs.hypervisor.set_metadata(done.uid, metadata_xml(done))
+        self._passes.pop(done.uid, None)
+        self.jobs.kill.reach(KillPoint.AFTER_COMMIT)
+        return Moved(percent=100, settled=settled, stuck=None)
+
+    def _percent(self, moving: Moving, left: Bytes) -> int:
+        return percent_done(moving.target, moving.record.placement, left)

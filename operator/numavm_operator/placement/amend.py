@@ -1,0 +1,217 @@
+"""An amended claim: a running VM's, with some guest cells on other host cells. Pure.
+
+Only what moves is decided anew: cells that stay keep their CPUs, and so do emulator and overhead where their host cell
+stays the VM's. The VM's own former CPUs and memory count as free to it, since one domain holds both claims while it
+moves: so two cells can change places on a full host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from numavm_api.cpuset import CpuSet
+from numavm_api.effective import EffectiveCell, EffectiveVM
+from numavm_api.placement import CpuPlacement, PlacedCell, Placement
+from numavm_api.quantity import Bytes
+from numavm_operator.placement.bits import cpus_of, mask_of
+from numavm_operator.placement.build import placement_of
+from numavm_operator.placement.fit import OutOfSteps, fit, why_not
+from numavm_operator.placement.fleet import Fleet
+from numavm_operator.placement.outcome import CauseCount, Miss, Placed, Refusal, Undecided
+from numavm_operator.placement.policy import Policy
+from numavm_operator.placement.problem import Fit
+from numavm_operator.placement.request import Request, request_for
+from numavm_operator.placement.state import HostState
+
+_SUMMARY_LENGTH = 256
+
+
+def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
+    """Return guest cell -> host cells, of those that the spec wants elsewhere than the claim has them.
+
+    Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has: then the cell's
+    CPUs are chosen anew on the host cells where it is. A cell that the spec does not bind is where it should be, and so
+    are cells that the placement derived.
+    """
+    if vm.derived_cells is not None:
+        return {}
+    placed = {cell.id: cell for cell in claim.cells}
+    moves: dict[int, CpuSet] = {}
+    for cell in vm.cells:
+        if cell.id not in placed:
+            continue
+        here = placed[cell.id].host_cells
+        there = here if cell.host_cells is None else cell.host_cells
+        if there != here or _is_pinned_elsewhere(placed[cell.id], vm):
+            moves[cell.id] = there
+    return moves
+
+
+def _is_pinned_elsewhere(placed: PlacedCell, vm: EffectiveVM) -> bool:
+    """Tell whether a vCPU has a pCPU that its user does not allow it."""
+    return any(
+        not pcpus <= vm.vcpu_candidates[vcpu]
+        for vcpu, pcpus in zip(placed.vcpus, placed.pcpus, strict=False)
+        if vcpu in vm.vcpu_candidates
+    )
+
+
+def turned_back(claim: Placement, *, placement_id: str, epoch: int) -> Placement | None:
+    """Return the claim that was before `claim`, with that one beside it; None: there was none."""
+    before = claim.earlier
+    if before is None:
+        return None
+    update = {"id": placement_id, "epoch": max(epoch, claim.epoch)}
+    return before.model_copy(update=update).replacing(claim.alone)
+
+
+def amend(
+    request: Request,
+    fleet: Fleet,
+    node_name: str,
+    claim: Placement,
+    moves: Mapping[int, CpuSet],
+    policy: Policy,
+) -> Placed | Refusal | Undecided:
+    """Return the claim of a running VM after `moves`, with `claim` beside it, or why there is no room.
+
+    Args:
+        request: The VM as its spec is now: uid, thread policy, and what the new claim is called.
+        fleet: The hosts, with the VM's own claim.
+        node_name: Where it runs.
+        claim: What it holds.
+        moves: Guest cell -> host cells; what the cells need is what the claim says, not the spec.
+        policy: The engine's.
+    """
+    state = fleet.states.get(node_name)
+    if state is None:
+        return Undecided(1, (node_name,), ())
+    staying = _staying(state, claim, moves)
+    beside = state.with_claims(request.uid, (staying,) if staying else ())
+    part = _part(request, claim, moves, emulator_moves=not _emulator_stays(claim, moves))
+    verdict = fit(beside, part.wanted, policy)
+    match verdict:
+        case Fit():
+            found = placement_of(beside, part, verdict)
+            merged = _merged(claim, found, request, _kept_cpus(state, claim, moves))
+            if not _emulator_stays(claim, moves):
+                update = {
+                    "emulator_cpus": found.emulator_cpus,
+                    "overhead_cell": found.overhead_cell,
+                }
+                merged = merged.model_copy(update=update)
+            return Placed(node_name, merged.replacing(claim.alone), spans_cells=False, distance=0)
+        case OutOfSteps():
+            return Undecided(1, (node_name,), ())
+        case _:
+            miss = verdict if isinstance(verdict, Miss) else why_not(beside, part.wanted)
+            return Refusal(1, (CauseCount(miss.cause, 1, node_name, miss),))
+
+
+def _emulator_stays(claim: Placement, moves: Mapping[int, CpuSet]) -> bool:
+    """Tell whether QEMU's own memory and its emulator can stay where they are booked."""
+    cells = CpuSet.union_of(moves.get(cell.id, cell.host_cells) for cell in claim.cells)
+    return claim.overhead_cell in cells
+
+
+def _staying(state: HostState, claim: Placement, moves: Mapping[int, CpuSet]) -> Placement | None:
+    """Return what of a claim stays as it is; None: nothing."""
+    cells = [cell for cell in claim.cells if cell.id not in moves]
+    emulator_stays = _emulator_stays(claim, moves)
+    if not cells and not emulator_stays:
+        return None
+    return claim.alone.model_copy(
+        update={
+            "cells": cells,
+            "dedicated_cpus": _kept_cpus(state, claim, moves),
+            "emulator_cpus": claim.emulator_cpus if emulator_stays else CpuSet(),
+            "overhead": claim.overhead if emulator_stays else Bytes(0),
+        }
+    )
+
+
+def _kept_cpus(state: HostState, claim: Placement, moves: Mapping[int, CpuSet]) -> CpuSet:
+    """Return the pCPUs that a claim keeps: all but the cores of what moves."""
+    leaving = _cores_of(state, [cell for cell in claim.cells if cell.id in moves])
+    kept = claim.dedicated_cpus - leaving - claim.emulator_cpus
+    emulator = claim.emulator_cpus if _emulator_stays(claim, moves) else CpuSet()
+    emulator = emulator | CpuSet.union_of(claim.io_thread_cpus)
+    staying = CpuSet.union_of(
+        pcpus for cell in claim.cells if cell.id not in moves for pcpus in cell.pcpus
+    )
+    return kept | emulator | staying
+
+
+def _cores_of(state: HostState, cells: list[PlacedCell]) -> CpuSet:
+    """Return the pCPUs of some guest cells, with the siblings that were left empty beside them."""
+    pcpus = mask_of(CpuSet.union_of(cpus for cell in cells for cpus in cell.pcpus))
+    cores = [core.threads for cell in state.host.cells for core in cell.cores]
+    return cpus_of(pcpus | sum(threads for threads in set(cores) if threads & pcpus))
+
+
+def _part(
+    request: Request, claim: Placement, moves: Mapping[int, CpuSet], *, emulator_moves: bool
+) -> Request:
+    """Return the request for the cells that move, and for the emulator if it does."""
+    cells = tuple(
+        EffectiveCell(
+            id=cell.id,
+            vcpus=cell.vcpus,
+            memory=cell.memory,
+            page_size=cell.page_size,
+            mode=cell.mode,
+            host_cells=moves[cell.id],
+            plugged=cell.plugged or Bytes(0),
+        )
+        for cell in claim.cells
+        if cell.id in moves
+    )
+    dedicated = claim.cpu_placement is CpuPlacement.DEDICATED
+    vm = replace(
+        request.vm,
+        cells=cells,
+        cells_declared=True,
+        dedicated=dedicated,
+        isolate_emulator_thread=dedicated and emulator_moves and bool(claim.emulator_cpus),
+        online_vcpus=CpuSet.union_of(
+            cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+            for cell in claim.cells
+            if cell.id in moves
+        ),
+        host_devices=(),
+        emulator_candidates=request.vm.emulator_candidates if emulator_moves else None,
+        dedicated_io_threads=0,
+        derived_cells=None,
+        reserve_maximum=False,
+    )
+    part = request_for(
+        vm,
+        uid=request.uid,
+        namespace=request.namespace,
+        name=request.name,
+        placement_id=request.placement_id,
+        epoch=request.epoch,
+        request_hash=claim.request_hash,
+    )
+    overhead = claim.overhead if emulator_moves else Bytes(0)
+    way = part.wanted.ways[0]
+    way = replace(way, shape=replace(way.shape, overhead=overhead))
+    return replace(part, wanted=replace(part.wanted, ways=(way,)))
+
+
+def _merged(claim: Placement, found: Placement, request: Request, kept: CpuSet) -> Placement:
+    """Return the claim with the cells that were found in the place of their former selves."""
+    moved = {cell.id: cell for cell in found.cells}
+    cells = [moved.get(cell.id, cell) for cell in claim.cells]
+    return claim.alone.model_copy(
+        update={
+            "id": request.placement_id,
+            "epoch": request.epoch,
+            "summary": ",".join(f"{cell.id}->{cell.host_cells}" for cell in cells)[
+                :_SUMMARY_LENGTH
+            ],
+            "cells": cells,
+            "dedicated_cpus": found.dedicated_cpus | kept,
+        }
+    )

@@ -1,0 +1,89 @@
+"""Whether a running VM is to hold another claim on its host, and how that stands. Pure.
+
+Level-triggered: the claim says where guest cells are, the spec where they should be; nothing else is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from numavm_api.conditions import Reason
+from numavm_api.cpuset import CpuSet
+from numavm_api.effective import effective
+from numavm_api.placement import Placement
+from numavm_api.vm_status import DomainState
+from numavm_operator.placement.amend import moved_cells
+from numavm_operator.reconcile.ready import domain_of_claim
+from numavm_operator.reconcile.verdict import Verdict
+from numavm_operator.reconcile.world import Reach, World
+
+_MOVABLE_STATES = (DomainState.RUNNING, DomainState.PAUSED)
+
+
+def wanted_moves(world: World) -> Mapping[int, CpuSet]:
+    """Return guest cell -> host cells, of those that the spec wants elsewhere than the claim has them."""
+    spec, placement = world.vm.accepted, world.vm.status.placement
+    if spec is None or placement is None or not world.wanted.runs:
+        return {}
+    return moved_cells(placement, effective(spec))
+
+
+def is_taken_back(world: World) -> bool:
+    """Tell whether the spec wants the VM where it was before the change that is under way."""
+    spec, placement = world.vm.accepted, world.vm.status.placement
+    before = placement.earlier if placement is not None else None
+    if spec is None or before is None or not wanted_moves(world):
+        return False
+    return not moved_cells(before, effective(spec))
+
+
+def wants_amending(world: World) -> bool:
+    """Tell whether a running VM, no change of which is under way, is to be moved on its host, and can be."""
+    return bool(wanted_moves(world)) and is_movable(world) and why_fixed(world) is None
+
+
+def is_movable(world: World) -> bool:
+    """Tell whether a domain runs under the claim and its agent answers; else there is nothing to move now."""
+    domain, host = domain_of_claim(world), world.host
+    return (
+        domain is not None
+        and domain.state in _MOVABLE_STATES
+        and host is not None
+        and host.reach is Reach.REACHABLE
+    )
+
+
+def why_fixed(world: World) -> str | None:
+    """Return why the running VM can never be moved where it is; None: it can."""
+    placement = world.vm.status.placement
+    if placement is not None and placement.devices:
+        names = ", ".join(device.name for device in placement.devices)
+        return f"host devices ({names}) are assigned to it, and may write to any of its pages"
+    return world.host.why_fixed if world.host is not None else None
+
+
+def capacity_reserved(world: World) -> Verdict:
+    """Say whether the claim holds what a change of the running VM needs, and if not, why."""
+    placement = world.vm.status.placement
+    if placement is None:
+        return Verdict("Unknown", Reason.NOT_PLACED, "No host holds the VM.")
+    if placement.previous is not None:
+        text = f"Guest cells move from {placement.previous.summary} to {placement.summary}; both are held."
+        return Verdict("True", Reason.CHANGING, text)
+    moves = wanted_moves(world)
+    if not moves or not is_movable(world):
+        return Verdict("True", Reason.RESERVED, "The claim holds all that the running VM needs.")
+    wish = _wish(placement, moves)
+    fixed = why_fixed(world)
+    if fixed is not None:
+        text = f"{wish}, but the running VM cannot be moved: {fixed}. A restart applies it."
+        return Verdict("False", Reason.NOT_MOVABLE, text)
+    if world.waiting is None:
+        return Verdict("Unknown", Reason.WAITING_FOR_OPERATOR, f"{wish}.")
+    return Verdict("False", Reason.NO_ROOM, f"{wish}. {world.waiting.message}")
+
+
+def _wish(placement: Placement, moves: Mapping[int, CpuSet]) -> str:
+    placed = {cell.id: cell.host_cells for cell in placement.cells}
+    wishes = (f"guest cell {cell} on {cells}, not {placed[cell]}" for cell, cells in moves.items())
+    return f"The spec wants {', '.join(wishes)}"

@@ -1,0 +1,218 @@
+"""A running guest that writes to its memory moves between host cells, and never notices but by a pause.
+
+What the kernel says is read with no code of the agent; whether data stayed whole, the guest itself says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from numavm_api.cpuset import CpuSet
+from numavm_api.killpoints import KILL_POINT_VARIABLE, OPERATION_POINTS, KillPoint
+from numavm_api.quantity import parse_bytes
+from numavm_lab.guest import Writer, parse_pauses, parse_writers
+from numavm_lab.hosts import LabHost
+from numavm_lab.kernel_view import KernelView, kernel_view
+from numavm_lab.stack import AGENT_SERVICE, Stack
+from support.vms import Manifest, Vms, condition, is_ready, told, vm_manifest
+from support.wait import wait_for
+
+pytestmark = pytest.mark.lab
+
+HERE, SWAPPED = {0: 0, 1: 1}, {0: 1, 1: 0}
+ROUNDS = 3
+"""Each writer finishes so many rounds after a move before it is believed."""
+BACKINGS: dict[str, Mapping[str, Any]] = {
+    "anonymous": {},
+    "memfd": {"backing": {"source": "Memfd"}},
+    "huge": {"hugepages": {"pageSize": "2Mi"}},
+}
+
+
+def manifest(name: str, where: Mapping[int, int], memory: Mapping[str, Any]) -> Manifest:
+    """Return a guest of two bound cells of different sizes that writes to both."""
+    made = vm_manifest(name, ((1, "192Mi"), (1, "160Mi")), boots=True)
+    domain = made["spec"]["domain"]
+    domain["memory"] = dict(memory)
+    domain["firmware"]["kernelBoot"]["args"] += " numavm.write=0:8M,1:8M"
+    made["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "host-a"}
+    domain["cpu"]["numa"]["cells"] = cells_of(made, where)
+    return made
+
+
+def cells_of(vm: Manifest, where: Mapping[int, int]) -> list[dict[str, Any]]:
+    """Return the cells of a VM, bound to one host cell each."""
+    cells = vm["spec"]["domain"]["cpu"]["numa"]["cells"]
+    return [
+        {**cell, "hostBinding": {"hostCells": str(where[cell["id"]]), "mode": "Strict"}}
+        for cell in cells
+    ]
+
+
+def move(vms: Vms, name: str, where: Mapping[int, int]) -> Manifest:
+    """Bind the cells elsewhere while the VM runs."""
+    cells = cells_of(vms.get(name), where)
+    return vms.patch(name, domain={"cpu": {"numa": {"cells": cells}}})
+
+
+def console(host: LabHost, vm: Manifest) -> str:
+    script = 'cat /var/log/libvirt/qemu/*_"$1"*serial*.log'
+    uid = vm["metadata"]["uid"][:8]
+    return host.exec(["sh", "-c", script, "serial", uid], check=False).stdout
+
+
+def rounds_later(host: LabHost, vm: Manifest, before: Mapping[int, Writer]) -> dict[int, Writer]:
+    """Wait until both writers of the guest have done some more rounds, and return their words."""
+
+    def later() -> dict[int, Writer]:
+        now = parse_writers(console(host, vm))
+        return {
+            node: writer
+            for node, writer in now.items()
+            if writer.rounds >= (before[node].rounds if node in before else 0) + ROUNDS
+        }
+
+    return wait_for(
+        later,
+        until=lambda found: set(found) == {0, 1},
+        deadline_seconds=120,
+        poll_seconds=0.5,
+        describe="both writers of the guest go on",
+    )
+
+
+def assert_the_kernel_confirms(host: LabHost, vm: Manifest, where: Mapping[int, int]) -> None:
+    """Hold threads and pages of the process against where they should be."""
+    view = kernel_view(host, vm["metadata"]["uid"])
+    assert view is not None
+    placed = {cell["id"]: cell for cell in vm["status"]["placement"]["cells"]}
+    assert {cell: placed[cell]["hostCells"] for cell in where} == {
+        cell: str(host_cell) for cell, host_cell in where.items()
+    }
+    assert view.vcpu_affinity() == {
+        vcpu: CpuSet.parse(pcpu)
+        for cell in placed.values()
+        for vcpu, pcpu in zip(CpuSet.parse(cell["vcpus"]), cell["pcpus"], strict=True)
+    }
+    expected = {host_cell: parse_bytes(placed[cell]["memory"]) for cell, host_cell in where.items()}
+    assert resident_of_guest(view) == expected
+
+
+def resident_of_guest(view: KernelView) -> dict[int, int]:
+    """Return guest memory per host cell; policies may have been rebound, so all with a policy counts."""
+    return {cell: size for cell, size in view.resident_bytes().items() if size}
+
+
+@pytest.fixture(params=BACKINGS, ids=str)
+def writing(
+    request: pytest.FixtureRequest, vms: Vms, host_a: LabHost
+) -> Iterator[tuple[Manifest, dict[int, Writer]]]:
+    """A booted guest that writes, with what its writers say."""
+    vms.create(manifest("mover", HERE, BACKINGS[request.param]))
+    vm = vms.wait_ready("mover")
+    yield vm, rounds_later(host_a, vm, {})
+    vms.delete_and_wait("mover")
+
+
+def test_two_cells_change_places_and_come_back_with_their_data(
+    vms: Vms, host_a: LabHost, writing: tuple[Manifest, dict[int, Writer]]
+) -> None:
+    vm, writers = writing
+    qemu = kernel_view(host_a, vm["metadata"]["uid"])
+    for where in (SWAPPED, HERE, SWAPPED):
+        move(vms, "mover", where)
+        vm = vms.wait_ready("mover")
+        assert_the_kernel_confirms(host_a, vm, where)
+        assert condition(vm, "RestartRequired")["status"] == "False"
+        assert "previous" not in vm["status"]["placement"]
+        writers = rounds_later(host_a, vm, writers)
+        assert {node: writer.bad for node, writer in writers.items()} == {0: 0, 1: 0}
+        assert_the_kernel_confirms(host_a, vms.get("mover"), where)
+    after = kernel_view(host_a, vm["metadata"]["uid"])
+    assert (qemu and qemu.pid) == (after and after.pid)
+    pauses = parse_pauses(console(host_a, vm))
+    print(f"the guest's longest pause: {pauses[-1].longest_milliseconds} ms")  # noqa: T201 - a figure to read
+
+
+@pytest.fixture
+def steady(vms: Vms, host_a: LabHost) -> Iterator[tuple[Manifest, dict[int, Writer]]]:
+    """A booted guest that writes to anonymous memory, with what its writers say."""
+    vms.create(manifest("mover", HERE, BACKINGS["anonymous"]))
+    vm = vms.wait_ready("mover")
+    yield vm, rounds_later(host_a, vm, {})
+    vms.delete_and_wait("mover")
+
+
+@pytest.fixture
+def agent_with(stack: Stack, host_a: LabHost) -> Iterator[Any]:
+    """Start the agent of host-a anew with an environment; at the end as it was."""
+
+    def start(**environment: str) -> None:
+        host_a.stop_service(AGENT_SERVICE)
+        stack.start_agent(host_a, environment=environment)
+
+    yield start
+    start()
+
+
+def test_killed_at_each_step_of_one_move_it_arrives(
+    vms: Vms,
+    host_a: LabHost,
+    steady: tuple[Manifest, dict[int, Writer]],
+    agent_with: Any,
+) -> None:
+    """Each agent that comes after a killed one is killed at the next step."""
+    vm, writers = steady
+    died: list[KillPoint] = []
+    for number, point in enumerate(OPERATION_POINTS):
+        agent_with(**{KILL_POINT_VARIABLE: str(point)})
+        if number == 0:
+            move(vms, "mover", SWAPPED)
+        wait_for(
+            lambda: host_a.is_service_running(AGENT_SERVICE),
+            until=lambda running: not running,
+            deadline_seconds=90,
+            poll_seconds=0.2,
+            describe=f"the agent dies at {point}; {told(vms.get('mover'))}",
+        )
+        died.append(point)
+    agent_with()
+
+    vm = vms.wait_ready("mover")
+    assert died == list(OPERATION_POINTS)
+    assert_the_kernel_confirms(host_a, vm, SWAPPED)
+    writers = rounds_later(host_a, vm, writers)
+    assert {node: writer.bad for node, writer in writers.items()} == {0: 0, 1: 0}
+    claims = [one for one in vms.host("host-a")["status"]["claims"] if one["name"] == "mover"]
+    assert [one["placement"] for one in claims] == [vm["status"]["placement"]]
+
+
+def test_a_move_that_is_taken_back_half_way_leaves_the_vm_as_it_was(
+    vms: Vms,
+    host_a: LabHost,
+    steady: tuple[Manifest, dict[int, Writer]],
+    agent_with: Any,
+) -> None:
+    vm, writers = steady
+    agent_with(NUMAVM_AGENT_REHOME_MEBIBYTES_PER_SECOND="16")
+    vms.wait_ready("mover")
+    move(vms, "mover", SWAPPED)
+    vms.wait("mover", is_moving, 60, "pages are on the way")
+    between = kernel_view(host_a, vm["metadata"]["uid"])
+    move(vms, "mover", HERE)
+    vm = vms.wait_ready("mover")
+
+    assert between is not None
+    assert_the_kernel_confirms(host_a, vm, HERE)
+    assert [reason for reason, _ in vms.events("mover")].count("ReHomeTurned") == 1
+    writers = rounds_later(host_a, vm, writers)
+    assert {node: writer.bad for node, writer in writers.items()} == {0: 0, 1: 0}
+
+
+def is_moving(vm: Manifest) -> bool:
+    """Tell whether some pages have moved and others have not."""
+    percent = vm.get("status", {}).get("operation", {}).get("percent", 0)
+    return not is_ready(vm) and 0 < percent < 100

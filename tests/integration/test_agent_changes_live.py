@@ -1,0 +1,169 @@
+"""An amended claim on a real API server is applied to the running domain, also by the successor of a killed agent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from numavm_api.cpuset import CpuSet
+from numavm_api.killpoints import KILL_POINT_VARIABLE, KillPoint
+from numavm_api.placement import Placement
+from numavm_api.quantity import MEBIBYTE, Bytes
+from numavm_lab.controlplane.plane import ControlPlane
+from support.agent_fixtures import running_node
+from support.agents import Node, Vm, place, small_spec
+from support.cluster import Callers
+from support.wait import wait_for
+
+STEPS = (
+    KillPoint.BEFORE_OPERATION,
+    KillPoint.OPERATION_RECORDED,
+    KillPoint.PAGES_MOVED,
+    KillPoint.THREADS_MOVED,
+    KillPoint.BEFORE_COMMIT,
+    KillPoint.AFTER_COMMIT,
+)
+"""Those that a change of CPUs alone reaches; the others need a second host cell."""
+
+
+@pytest.fixture(scope="module")
+def node(
+    control_plane: ControlPlane, callers: Callers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    directory = tmp_path_factory.mktemp("node")
+    with running_node("host-live", control_plane, callers, directory) as node:
+        node.patch_host_spec({"dedicatedCpus": "0-1"})
+        yield node
+
+
+@pytest.fixture(scope="module")
+def vm(node: Node, new_namespace: object) -> Iterator[Vm]:
+    """A running guest whose only vCPU is on CPU 1."""
+    assert callable(new_namespace)
+    made = Vm(node, new_namespace(), "live")
+    made.create(small_spec(node.libvirt))
+    made.start()
+    yield made
+    made.remove()
+
+
+def amended(vm: Vm, cpu: int, **changes: object) -> Placement:
+    """Write a claim on another CPU beside the one that the domain holds, as the operator would."""
+    before = Placement.model_validate(vm.status()["placement"]).alone
+    number = int(before.id.partition("-")[2]) + 1
+    after = place(vm.spec(), claim_id=f"claim-{number}", pcpus=CpuSet.of(cpu))
+    after = after.model_copy(update=changes).replacing(before)
+    vm.claim(after)
+    return after
+
+
+def vcpu_cpus(vm: Vm) -> str:
+    """Return the CPUs that the kernel lets the vCPU's thread run on."""
+    pid = vm.qemu()
+    assert pid is not None
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text(encoding="ascii").startswith("CPU 0/"):
+            status = (task / "status").read_text(encoding="ascii")
+            return re.findall(r"^Cpus_allowed_list:\s*(\S+)$", status, re.MULTILINE)[0]
+    raise AssertionError("the vCPU has no thread")
+
+
+def other_cpu(vm: Vm) -> int:
+    return 1 - int(vcpu_cpus(vm))
+
+
+def wait_held(node: Node, vm: Vm, claim: Placement) -> None:
+    """Wait until the domain runs under a claim, and the host holds nothing beside it."""
+    vm.wait_domain("moved", placementId=claim.id, deadline_seconds=120)
+    wait_for(
+        lambda: [one["placement"] for one in node.host_status()["claims"]],
+        until=lambda held: held == [claim.alone.to_api()],
+        describe=f"the host holds {claim.id} alone",
+    )
+
+
+def test_an_amended_claim_moves_the_vcpu_of_the_running_guest(node: Node, vm: Vm) -> None:
+    qemu, cpu = vm.qemu(), other_cpu(vm)
+    claim = amended(vm, cpu)
+    wait_held(node, vm, claim)
+
+    assert (vcpu_cpus(vm), vm.qemu()) == (str(cpu), qemu)
+    assert vm.condition("NumaAligned")["status"] == "True"
+    assert "operation" not in vm.status()
+    assert {"ReHomeBegun", "ReHomed"} <= set(vm.events())
+
+
+@pytest.mark.parametrize("point", STEPS, ids=str)
+def test_killed_at_a_step_the_next_agent_ends_the_change(
+    node: Node, vm: Vm, point: KillPoint
+) -> None:
+    qemu, cpu = vm.qemu(), other_cpu(vm)
+    node.agent.stop()
+    node.agent.start(**{KILL_POINT_VARIABLE: str(point)})
+    claim = amended(vm, cpu)
+    wait_for(
+        node.agent.is_alive,
+        until=lambda alive: not alive,
+        deadline_seconds=60,
+        describe=f"the agent dies at {point}",
+    )
+    node.agent.start()
+    wait_held(node, vm, claim)
+    assert (vcpu_cpus(vm), vm.qemu()) == (str(cpu), qemu)
+
+
+def test_a_claim_that_is_not_of_this_domain_is_refused_and_nothing_changes(vm: Vm) -> None:
+    qemu, cpu = vm.qemu(), vcpu_cpus(vm)
+    before = Placement.model_validate(vm.status()["placement"])
+    cells = [cell.model_copy(update={"memory": Bytes(256 * MEBIBYTE)}) for cell in before.cells]
+    claim = amended(vm, 1 - int(cpu), cells=cells)
+    wait_for(
+        vm.domain,
+        until=lambda domain: domain.get("refused", {}).get("placementId") == claim.id,
+        describe="the amended claim is refused",
+    )
+
+    domain = vm.domain()
+    assert (domain["refused"]["reason"], domain["state"]) == ("SpecChanged", "Running")
+    assert "but the running domain has 134217728" in domain["refused"]["message"]
+    assert domain["placementId"] == before.id
+    assert (vcpu_cpus(vm), vm.qemu()) == (cpu, qemu)
+    vm.claim(before)
+    wait_for(vm.domain, until=lambda one: "refused" not in one, describe="the refusal is gone")
+
+
+def test_a_host_whose_kernel_cannot_move_memory_says_so(node: Node) -> None:
+    able = node.host_status()["capabilities"]
+    is_unified = "cpuset" in _controllers()
+    assert able["memoryMoves"] is is_unified
+    if not is_unified:
+        assert "cgroup v2" in able["memoryMovesMessage"]
+
+
+def _controllers() -> list[str]:
+    try:
+        return Path("/sys/fs/cgroup/cgroup.controllers").read_text(encoding="ascii").split()
+    except OSError:
+        return []
+
+
+def test_pins_that_drift_are_only_reported_where_the_policy_says_so(node: Node, vm: Vm) -> None:
+    cpu = vcpu_cpus(vm)
+    vm.patch({"driftPolicy": "Report"})
+    vm.wait_domain("seen", observedGeneration=vm.get()["metadata"]["generation"])
+    other = tuple(one != int(cpu) for one in (0, 1))
+    connection = libvirt.open(node.libvirt.uri)
+    try:
+        connection.lookupByUUIDString(vm.uid()).pinVcpu(0, other)
+        vm.wait("NumaAligned", "False", "ThreadsMisplaced")
+        assert vcpu_cpus(vm) != cpu
+        wait_for(vm.events, until=lambda seen: "PinsDrifted" in seen, describe="an event")
+        vm.patch({"driftPolicy": "Restore"})
+        vm.wait("NumaAligned", "True", deadline_seconds=120)
+        assert vcpu_cpus(vm) == cpu
+    finally:
+        connection.close()

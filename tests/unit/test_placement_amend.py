@@ -1,0 +1,164 @@
+"""Amended claims: what moves is decided anew, what stays keeps its CPUs, and the VM's own room is free to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from numavm_api.cpuset import CpuSet
+from numavm_api.placement import Placement
+from numavm_operator.placement import (
+    Cause,
+    Fleet,
+    Placed,
+    Policy,
+    Refusal,
+    amend,
+    moved_cells,
+)
+from support.placement_examples import fleet, host, placed, request, vm
+
+TWO = ({"cpus": "0-1", "memory": "1Gi"}, {"cpus": "2-3", "memory": "1Gi"})
+BOUND = tuple(
+    {**cell, "hostBinding": {"hostCells": str(number)}} for number, cell in enumerate(TWO)
+)
+
+
+def running(where: Fleet, spec: dict[str, Any], uid: str = "vm") -> tuple[Fleet, Placement]:
+    """Return the fleet on which a VM runs, and its claim."""
+    found = placed(request(spec, uid), where)
+    return where.with_claim(found.node_name, uid, found.placement), found.placement
+
+
+def amended(where: Fleet, spec: dict[str, Any], claim: Placement, **moves: str) -> Placed | Refusal:
+    """Move guest cells (`cell0="1"`) of the VM named vm."""
+    wanted = {int(cell.removeprefix("cell")): CpuSet.parse(text) for cell, text in moves.items()}
+    wish = request(spec, "vm", placement_id="next", epoch=4)
+    outcome = amend(wish, where, "host-a", claim, wanted, Policy())
+    assert isinstance(outcome, Placed | Refusal), outcome
+    return outcome
+
+
+def where_of(claim: Placement) -> dict[int, str]:
+    return {cell.id: str(cell.host_cells) for cell in claim.cells}
+
+
+def cpus_of(claim: Placement, cell: int) -> CpuSet:
+    return CpuSet.union_of(claim.cells[cell].pcpus)
+
+
+def test_a_cell_that_moves_gets_cpus_there_and_one_that_stays_keeps_its_own() -> None:
+    where, claim = running(fleet(host(cells=3)), vm(*BOUND, cores=4))
+    after = amended(where, vm(*BOUND, cores=4), claim, cell0="2")
+
+    assert isinstance(after, Placed)
+    new = after.placement
+    assert where_of(new) == {0: "2", 1: "1"}
+    assert new.cells[1] == claim.cells[1]
+    assert cpus_of(new, 0) <= CpuSet.parse("9-11")
+    assert new.dedicated_cpus == cpus_of(new, 0) | cpus_of(new, 1)
+    assert (new.id, new.epoch, new.summary) == ("next", 4, "0->2,1->1")
+    assert new.earlier == claim
+    assert new.request_hash == claim.request_hash
+
+
+def test_emulator_and_overhead_stay_where_their_host_cell_stays() -> None:
+    spec = vm(*BOUND, cores=4, isolateEmulatorThread=True)
+    where, claim = running(fleet(host(cells=3, cores=5)), spec)
+    booked, other = claim.overhead_cell, 1 - claim.overhead_cell
+
+    stays = amended(where, spec, claim, **{f"cell{other}": "2"})
+    assert isinstance(stays, Placed)
+    assert stays.placement.emulator_cpus == claim.emulator_cpus
+    assert stays.placement.overhead_cell == booked
+
+    goes = amended(where, spec, claim, **{f"cell{booked}": "2"})
+    assert isinstance(goes, Placed)
+    assert goes.placement.overhead_cell == 2
+    assert goes.placement.emulator_cpus <= CpuSet.parse("11-14")
+    assert len(goes.placement.dedicated_cpus) == 5
+
+
+def test_two_cells_change_places_on_a_full_host() -> None:
+    where, claim = running(fleet(host(cells=2, cores=3, memory="1200Mi")), vm(*BOUND, cores=4))
+    after = amended(where, vm(*BOUND, cores=4), claim, cell0="1", cell1="0")
+
+    assert isinstance(after, Placed)
+    assert where_of(after.placement) == {0: "1", 1: "0"}
+    assert after.placement.dedicated_cpus == claim.dedicated_cpus
+    assert cpus_of(after.placement, 0) == cpus_of(claim, 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "cause"),
+    [
+        (vm({"cpus": "0-2", "memory": "1Gi"}, cores=3), Cause.DEDICATED_CPUS),
+        (vm({"cpus": "0", "memory": "3584Mi"}, cores=1), Cause.MEMORY),
+    ],
+)
+def test_no_room_on_the_target_is_said_with_numbers(other: dict[str, Any], cause: Cause) -> None:
+    where, claim = running(fleet(host(cells=3)), vm(*BOUND, cores=4))
+    other["domain"]["cpu"]["numa"]["cells"][0]["hostBinding"] = {"hostCells": "2"}
+    where, _ = running(where, other, "neighbour")
+    refusal = amended(where, vm(*BOUND, cores=4), claim, cell0="2")
+
+    assert isinstance(refusal, Refusal)
+    (count,) = refusal.counts
+    assert (count.cause, count.nearest.host_cell) == (cause, 2)
+    assert count.nearest.missing > 0
+
+
+def test_huge_pages_of_the_target_must_suffice() -> None:
+    cells = [{**cell, "hugepages": {"pageSize": "2Mi"}} for cell in BOUND]
+    where, claim = running(fleet(host(cells=2, cores=6, huge=512)), vm(*cells, cores=4))
+    refusal = amended(where, vm(*cells, cores=4), claim, cell0="1")
+
+    assert isinstance(refusal, Refusal)
+    assert [count.cause for count in refusal.counts] == [Cause.HUGE_PAGES]
+    swap = amended(where, vm(*cells, cores=4), claim, cell0="1", cell1="0")
+    assert isinstance(swap, Placed)
+
+
+def test_what_the_cells_need_is_what_runs_not_what_the_spec_says_by_now() -> None:
+    where, claim = running(fleet(host(cells=3)), vm(*BOUND, cores=4))
+    grown = [{**cell, "memory": "3Gi"} for cell in BOUND]
+    after = amended(where, vm(*grown, cores=4), claim, cell0="2")
+
+    assert isinstance(after, Placed)
+    assert [cell.memory for cell in after.placement.cells] == [2**30, 2**30]
+
+
+def test_isolated_cores_move_whole() -> None:
+    spec = vm(*BOUND, cores=4, threadPolicy="Isolate")
+    where, claim = running(fleet(host(cells=3, threads=2)), spec)
+    after = amended(where, spec, claim, cell0="2")
+
+    assert isinstance(after, Placed)
+    assert len(after.placement.dedicated_cpus) == len(claim.dedicated_cpus) == 8
+    assert after.placement.dedicated_cpus & CpuSet.parse("0-7") == CpuSet()
+
+
+def test_only_cells_that_the_spec_binds_elsewhere_move() -> None:
+    _, claim = running(fleet(host(cells=3)), vm(*BOUND, cores=4))
+    free, bound = request(vm(*TWO, cores=4)).vm, request(vm(*BOUND, cores=4)).vm
+    there = [{**BOUND[0], "hostBinding": {"hostCells": "2"}}, TWO[1]]
+
+    assert moved_cells(claim, free) == moved_cells(claim, bound) == {}
+    assert moved_cells(claim, request(vm(*there, cores=4)).vm) == {0: CpuSet.of(2)}
+
+
+def test_a_vcpu_that_is_allowed_other_cpus_gets_one_on_the_host_cell_where_it_is() -> None:
+    where, claim = running(fleet(host(cells=2, cores=6)), vm(*BOUND, cores=4))
+    (cpu,) = claim.cells[0].pcpus[0]
+    others = {"vcpus": [{"vcpu": 0, "cpuset": "4-5"}]}
+    spec = vm(*BOUND, cores=4, pinning=others)
+    moves = moved_cells(claim, request(spec).vm)
+    assert moves == {0: CpuSet.of(0)}
+    assert moved_cells(claim, request(vm(*BOUND, cores=4, pinning={"cpuset": "0-11"})).vm) == {}
+
+    after = amended(where, spec, claim, cell0="0")
+    assert isinstance(after, Placed)
+    assert cpu not in (4, 5)
+    assert after.placement.cells[0].pcpus[0] <= CpuSet.of(4, 5)
+    assert after.placement.cells[1] == claim.cells[1]
