@@ -7,8 +7,9 @@ from numavm_agent.domain.model import Accelerator
 from numavm_agent.reconcile.admission import Admitted, ClaimRequest, HostState, Refused, admit
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.cpuset import CpuSet
+from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import PlacedDevice
-from support.agent_values import claim, held
+from support.agent_values import claim, held, spec
 from support.device_values import ALONE, NIC, TWIN, asks_for, host_with, pci, with_device
 
 KIND = {"selector": {"vendor": "8086", "device": "10d3"}}
@@ -111,3 +112,23 @@ def test_devices_of_a_domain_that_numavm_did_not_start() -> None:
     )
 
     assert host_devices(xml) == {"0000:65:1f.1"}
+
+
+@pytest.mark.parametrize(
+    ("version", "starts"), [("9.0.0", False), ("9.1.0", True), ("10.0.0", True)]
+)
+def test_virtio_pmem_is_refused_where_libvirt_cannot_start_it(
+    version: str, *, starts: bool
+) -> None:
+    document = spec().to_api()
+    document["domain"]["memory"] = {"maxGuest": "1Gi"}
+    pmem = {"name": "p", "size": "64Mi", "virtioPmem": {"path": "/srv/p.img"}}
+    document["domain"]["devices"] = {"memory": [pmem]}
+    wanted = NumaVMSpec.model_validate(document)
+    asked = ClaimRequest(spec=wanted, placement=claim(wanted), admitted_before=False)
+
+    found = admit(asked, host_with(libvirt_version=version))
+
+    assert isinstance(found, Admitted) == starts, found
+    if isinstance(found, Refused):
+        assert "memory[p] is virtioPmem, but libvirt here is 9.0.0" in found.message

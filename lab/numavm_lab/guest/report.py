@@ -83,6 +83,15 @@ class GuestNic(_Frozen):
     node: int
 
 
+class GuestPciDevice(_Frozen):
+    """A PCI device, bridges included; ``node`` is -1 where the guest knows of none."""
+
+    address: str
+    vendor: str
+    device: str
+    node: int
+
+
 class Report(_Frozen):
     """One line of the witness guest."""
 
@@ -96,6 +105,7 @@ class Report(_Frozen):
     nodes: tuple[GuestNode, ...]
     disks: tuple[GuestDisk, ...]
     nics: tuple[GuestNic, ...]
+    pci: tuple[GuestPciDevice, ...] = ()
     touched_mib: int
     """Memory that it has written to on purpose."""
     command_line: str

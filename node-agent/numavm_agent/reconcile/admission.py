@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from numavm_agent.domain.model import Accelerator
-from numavm_agent.reconcile.device_admission import DevicesHere, device_refusals
+from numavm_agent.reconcile.device_admission import DevicesHere, device_refusals, too_old_for
 from numavm_agent.reconcile.versions import too_old
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.cpuset import CpuSet
@@ -56,6 +56,7 @@ class HostState:
     kvm: bool
     emulation_allowed: bool
     max_vcpus: int
+    libvirt_version: str = ""
     pci_devices: Sequence[PciDevice] = ()
     """The host's PCI devices as the kernel shows them."""
     foreign_devices: frozenset[str] = frozenset()
@@ -253,7 +254,11 @@ def _devices(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
         foreign=host.foreign_devices,
     )
     wanted = effective(request.spec).host_devices
-    for reason, message in device_refusals(request.placement, wanted, devices):
+    modules = effective(request.spec).modules
+    for reason, message in (
+        *device_refusals(request.placement, wanted, devices),
+        *too_old_for(modules, host.libvirt_version),
+    ):
         yield Refused(reason, message)
 
 

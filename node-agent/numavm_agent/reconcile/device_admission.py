@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.effective import EffectiveHostDevice
+from numavm_api.effective_modules import EffectiveModule, ModuleKind
 from numavm_api.numahost import HeldClaim, PciDevice, Permitted
 from numavm_api.placement import PlacedDevice, Placement
+
+PMEM_SINCE: Final = (9, 1)
+"""The first libvirt that is not known to fail; nobody has measured it."""
 
 Refusals = Iterator[tuple[Why, str]]
 
@@ -46,6 +51,25 @@ def device_refusals(
             yield from _not_as_said(where, claimed, found, asked.get(claimed.name))
             yield from _not_permitted(where, found, here.permitted)
             yield from _taken(where, found, here)
+
+
+def too_old_for(modules: Sequence[EffectiveModule], libvirt_version: str) -> Refusals:
+    """Yield why this host's libvirt cannot start a VM with these memory modules.
+
+    Measured: libvirt 9.0.0 refuses every start with virtio-pmem under QEMU 7.2, "virtio-pmem memory device info is not
+    handled yet" (qemuMonitorJSONGetMemoryDeviceInfo); its parser and command line have it.
+    """
+    for module in modules:
+        if module.kind is ModuleKind.VIRTIO_PMEM and _version(libvirt_version) < PMEM_SINCE:
+            yield (
+                Why.UNSUPPORTED,
+                f"spec.domain.devices.memory[{module.name}] is virtioPmem, but libvirt here is {libvirt_version}, which "
+                "cannot start it: use nvdimm, or a host with a newer libvirt",
+            )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
 def is_asked_for(device: PciDevice, wanted: EffectiveHostDevice) -> bool:

@@ -137,6 +137,17 @@ list_nics() { # -> $list
 	done
 }
 
+list_pci() { # -> $list
+	list=
+	for device in /sys/bus/pci/devices/*; do
+		[ -r "$device/vendor" ] || continue
+		read -r vendor <"$device/vendor"
+		read -r product <"$device/device"
+		read_file "$device/numa_node" -1
+		list="$list,{\"address\":\"${device##*/}\",\"vendor\":\"${vendor#0x}\",\"device\":\"${product#0x}\",\"node\":$text}"
+	done
+}
+
 observe() { # -> $seen: all but the sequence number and the clock
 	read -r online </sys/devices/system/cpu/online
 	read -r possible </sys/devices/system/cpu/possible
@@ -148,7 +159,9 @@ observe() { # -> $seen: all but the sequence number and the clock
 	list_disks
 	seen="$seen,\"disks\":[${list#,}]"
 	list_nics
-	seen="$seen,\"nics\":[${list#,}],\"touchedMib\":$touched,\"commandLine\":\"$escaped_command_line\""
+	seen="$seen,\"nics\":[${list#,}]"
+	list_pci
+	seen="$seen,\"pci\":[${list#,}],\"touchedMib\":$touched,\"commandLine\":\"$escaped_command_line\""
 }
 
 report() {
@@ -191,6 +204,7 @@ write_memory() { # NODE:SIZE: never returns
 		rounds=$((rounds + 1))
 		read -r uptime _ </proc/uptime
 		echo "NUMAVM-WRITER {\"node\":$node,\"rounds\":$rounds,\"bad\":$bad,\"uptimeSeconds\":$uptime}"
+		usleep 500000 # emulated hosts have other work too
 	done
 }
 
@@ -205,7 +219,7 @@ measure_pauses() { # never returns: says how long it was at most kept from runni
 			longest=$pause
 			echo "NUMAVM-PAUSE {\"longestMilliseconds\":$((longest * 10)),\"uptimeSeconds\":$now}"
 		fi
-		usleep 10000
+		usleep 50000
 	done
 }
 
