@@ -39,6 +39,9 @@ def devices_of(status: NumaHostStatus) -> tuple[HostDevice, ...]:
     devices = [
         HostDevice(one.address, one.cell, (one.vendor, one.device), one.iommu_group)
         for one in status.pci_devices
+        if status.permitted.permits_device(
+            address=one.address, vendor=one.vendor, device=one.device
+        )
     ]
     return tuple(sorted(devices, key=lambda device: device.address))
 
