@@ -72,11 +72,11 @@ def up(
 def down() -> None:
     """End the control plane and delete all its files, the objects in it included."""
     progress = progress_to_stderr()
-    from numavm_lab.controlplane.node import WholeNode
+    from numavm_lab.whole_cluster import stop_node
 
     progress("ending etcd and kube-apiserver")
     plane = _plane(progress)
-    WholeNode(plane).stop()
+    stop_node(plane)
     plane.remove()
     progress("nothing of the control plane is left")
 

@@ -20,8 +20,7 @@ from numavm_lab.controlplane.credentials import kubeconfig_for_user
 from numavm_lab.controlplane.manifests import kubectl
 from numavm_lab.controlplane.node import WholeNode
 from numavm_lab.controlplane.plane import ControlPlane
-from numavm_lab.local import ThisMachine
-from numavm_lab.whole_cluster import helm_values, start_node
+from numavm_lab.whole_cluster import helm_values, start_node, stop_node
 from support.cluster import Callers, callers_of, client_from
 from support.custom_objects import await_right
 from support.helm import CHART, NAMESPACE
@@ -78,18 +77,13 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     directory = Path("/tmp/numavm-whole-cluster")  # noqa: S108 - sockets want a short path
     plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
-    node, local = WholeNode(plane, progress=print), ThisMachine(directory / "local", progress=print)
     try:
         plane.start()
         program = start_node(plane, print)
-        local.prepare()
         with callers_of(plane) as callers:
-            made = Cluster(plane, node, callers, program)
-            yield made
-            uids = [vm["metadata"]["uid"] for vm in Vms(callers.admin(), "default").all()]
+            yield Cluster(plane, WholeNode(plane), callers, program)
     finally:
-        node.stop()
-        local.remove(locals().get("uids", []))
+        stop_node(plane)
         plane.remove()
         shutil.rmtree(directory, ignore_errors=True)
 
