@@ -4,8 +4,15 @@ from typing import Any
 
 import pytest
 
-from numavm_agent.reconcile.changes import Effect, field_changes, pending_changes
+from numavm_agent.reconcile.changes import (
+    Effect,
+    applied_live,
+    field_changes,
+    pending_changes,
+)
+from numavm_api.cpuset import CpuSet
 from numavm_api.numavm import NumaVMSpec
+from support.agent_values import shared_claim
 
 
 def spec(domain: dict[str, Any] | None = None, **top: Any) -> NumaVMSpec:
@@ -154,3 +161,42 @@ def test_what_numavm_itself_does_is_taken_up_at_once() -> None:
         "spec.driftPolicy": Effect.LIVE,
         "spec.restartToken": Effect.LIVE,
     }
+
+
+def cpus(**cpu: Any) -> NumaVMSpec:
+    return spec({"cpu": {"maxSockets": 4, **cpu}})
+
+
+def effects_of(running: NumaVMSpec, wanted: NumaVMSpec) -> dict[str, Effect]:
+    return {
+        one.path.removeprefix("spec.domain.cpu."): one.effect
+        for one in field_changes(running, wanted)
+    }
+
+
+def test_more_vcpus_of_those_the_guest_can_have_are_live_and_fewer_are_not() -> None:
+    assert effects_of(cpus(sockets=1), cpus(sockets=2)) == {"sockets": Effect.LIVE}
+    assert effects_of(cpus(sockets=1), cpus(sockets=4)) == {"sockets": Effect.LIVE}
+    assert effects_of(cpus(sockets=2), cpus(sockets=1)) == {"sockets": Effect.RESTART}
+    fine, finer = ({"cpu": {"cores": 4, "onlineVcpus": on}} for on in ("0,2", "0-2"))
+    assert effects_of(spec(fine), spec(finer)) == {"onlineVcpus": Effect.LIVE}
+    assert effects_of(spec(finer), spec(fine)) == {"onlineVcpus": Effect.RESTART}
+
+
+def test_a_guest_with_another_maximum_is_another_guest() -> None:
+    assert set(effects_of(cpus(sockets=1), cpus(sockets=2, maxSockets=8)).values()) == {
+        Effect.RESTART
+    }
+    assert set(effects_of(cpus(sockets=1), cpus(sockets=2, cores=2)).values()) == {Effect.RESTART}
+
+
+def test_vcpus_are_on_once_the_claim_has_room_for_all_of_them() -> None:
+    running, wanted = cpus(sockets=1), cpus(sockets=3)
+    claimed = shared_claim()
+    (cell,) = claimed.cells
+    for held, on in (("0-1", "0"), ("0-2", "0-2"), (None, "0-2")):
+        room = CpuSet.parse(held) if held else None
+        update = {"vcpus": CpuSet.parse("0-3"), "held_vcpus": room}
+        held_claim = claimed.model_copy(update={"cells": [cell.model_copy(update=update)]})
+        after = applied_live(running, wanted, held_claim)
+        assert str(after.domain.cpu.boot_vcpus) == on

@@ -105,15 +105,26 @@ class RehomeJobs:
         self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
         return Moved(percent=0, settled=None, stuck=None)
 
-    def note(self, before: DomainRecord, record: DomainRecord) -> Moved:
+    def note(self, before: DomainRecord, record: DomainRecord, pins: Pins) -> Moved:
         """Apply what needs no move, then write it into what the domain remembers.
 
         In this order: cut off between the two, the next agent applies it once more.
         """
         if before.spec is not None and record.spec is not None:
             self._set_balloon(record.uid, before.spec, record.spec)
+            added = record.spec.domain.cpu.boot_vcpus - before.spec.domain.cpu.boot_vcpus
+            self._plug(record.uid, added - self._on(before), pins)
         self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(record))
         return Moved(percent=0, settled=None, stuck=None)
+
+    def _on(self, record: DomainRecord) -> CpuSet:
+        """Return the vCPUs that have a thread: cut off half-way, an agent may have plugged some before."""
+        for seen in self.jobs.hypervisor.list_domains():
+            if seen.uuid == record.uid:
+                pid = self.jobs.reader.qemu_pid(seen.name, record.uid)
+                threads = self.jobs.reader.threads(pid) if pid is not None else ()
+                return CpuSet(frozenset(one.vcpu for one in threads if one.vcpu is not None))
+        raise DomainMissing(f"domain {record.uid} has ended")
 
     def _set_balloon(self, uid: str, before: NumaVMSpec, after: NumaVMSpec) -> None:
         old, new = before.domain.memory.balloon, after.domain.memory.balloon
@@ -188,6 +199,8 @@ class RehomeJobs:
         match step:
             case Step.MOVE:
                 return self._move(moving, pid, blocks, seen.astray, ends)
+            case Step.PLUG:
+                self._plug(moving.record.uid, seen.off, moving.pins)
             case Step.WIDEN:
                 self._allow(widened(seen, moving.target))
                 kill.reach(KillPoint.GROUPS_WIDENED)
@@ -202,16 +215,25 @@ class RehomeJobs:
                 pass
         return None
 
+    def _plug(self, uid: str, vcpus: CpuSet, pins: Pins) -> None:
+        for vcpu in vcpus:
+            if vcpu in pins.vcpus:
+                self.jobs.hypervisor.pin_vcpu(uid, vcpu, pins.vcpus[vcpu])
+            self.jobs.hypervisor.plug_vcpu(uid, vcpu)
+
     def _allow(self, groups: list[tuple[str, CpuSet]]) -> None:
         for group, cells in groups:
             self.memory.allow_cells(group, cells)
 
     def _look(self, moving: Moving, pid: int) -> tuple[Seen, dict[int, Block]]:
         blocks = self._blocks_of(moving, pid)
-        problems = thread_problems(moving.pins, self.jobs.reader.threads(pid), moving.vm)
+        threads = self.jobs.reader.threads(pid)
+        problems = thread_problems(moving.pins, threads, moving.vm)
+        there = CpuSet(frozenset(one.vcpu for one in threads if one.vcpu is not None))
         allowed = self.memory.allowed_cells(pid)
         left = astray(moving.target, blocks)
-        return Seen(allowed=allowed, astray=left, threads_right=not problems), blocks
+        off = moving.vm.boot_vcpus - there
+        return Seen(allowed, left, threads_right=not problems, off=off), blocks
 
     def _blocks_of(self, moving: Moving, pid: int) -> dict[int, Block]:
         blocks = self._blocks(moving.record.uid, moving.run_id, moving.target, pid)
