@@ -49,6 +49,12 @@ def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
     return moves
 
 
+def memory_moves(claim: Placement, moves: Mapping[int, CpuSet]) -> bool:
+    """Tell whether any of the moves takes a cell's memory to other host cells, and not just its CPUs."""
+    placed = {cell.id: cell.host_cells for cell in claim.cells}
+    return any(placed.get(cell) != host_cells for cell, host_cells in moves.items())
+
+
 def _is_pinned_elsewhere(placed: PlacedCell, vm: EffectiveVM) -> bool:
     """Tell whether a vCPU has a pCPU that its user does not allow it."""
     return any(
