@@ -135,6 +135,10 @@ class Hypervisor(Protocol):
         """
         ...
 
+    def attach(self, uuid: str, xml: str) -> None:
+        """Plug a device into the running guest."""
+        ...
+
     def set_balloon(self, uuid: str, target: Bytes) -> None:
         """Ask the guest to keep so much memory; returns at once, whether the guest follows or not."""
         ...

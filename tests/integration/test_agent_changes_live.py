@@ -222,6 +222,50 @@ def test_vcpus_that_the_claim_holds_already_are_added_without_another(growing: V
     assert "spec.domain.cpu.sockets: 2 -> 1" in vm.condition("RestartRequired")["message"]
 
 
+def test_a_dimm_is_plugged_into_the_running_guest_under_an_amended_claim(
+    node: Node, namespace: str
+) -> None:
+    vm = Vm(node, namespace, "growing")
+    spec = small_spec(node.libvirt)
+    spec["domain"]["cpu"] = {"sockets": 1}
+    spec["domain"]["memory"] = {"guest": "128Mi", "maxGuest": "1Gi"}
+    vm.create(spec)
+    try:
+        first = claim_for(vm, 1, None)
+        vm.claim(first)
+        vm.wait("NumaAligned", "True")
+        before = wait_for(lambda: memory_in_guest(vm), describe="the guest booted")
+        qemu = vm.qemu()
+        module = {"name": "m0", "cell": 0, "size": "128Mi", "dimm": {}}
+        vm.patch({"domain": {"devices": {"memory": [module]}}})
+        vm.wait_domain("seen", observedGeneration=vm.get()["metadata"]["generation"])
+        assert memory_in_guest(vm) == before
+
+        cells = [cell.model_copy(update={"plugged": Bytes(128 * MEBIBYTE)}) for cell in first.cells]
+        second = first.model_copy(update={"id": "claim-2", "cells": cells})
+        vm.claim(second.replacing(first))
+        vm.wait_domain("plugged", placementId="claim-2", deadline_seconds=120)
+        wait_for(
+            lambda: memory_in_guest(vm),
+            until=lambda kib: kib == before + 128 * 1024,
+            describe="the guest has the module's memory",
+        )
+        vm.wait("NumaAligned", "True")
+        assert vm.condition("RestartRequired")["status"] == "False"
+        assert vm.qemu() == qemu
+    finally:
+        vm.remove()
+
+
+def memory_in_guest(vm: Vm) -> int:
+    """Return what the guest's kernel manages on its only node, in KiB; 0: it has not said."""
+    logs = [
+        file.read_text(errors="replace") for file in vm.node.libvirt.logs.glob("*growing*serial*")
+    ]
+    reports = [report for log in logs for report in parse_reports(log)]
+    return reports[-1].nodes[0].memory_kib if reports else 0
+
+
 def test_a_host_whose_kernel_cannot_move_memory_says_so(node: Node) -> None:
     able = node.host_status()["capabilities"]
     is_unified = "cpuset" in _controllers()

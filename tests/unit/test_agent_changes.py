@@ -12,6 +12,7 @@ from numavm_agent.reconcile.changes import (
 )
 from numavm_api.cpuset import CpuSet
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.quantity import parse_bytes
 from support.agent_values import shared_claim
 
 
@@ -200,3 +201,35 @@ def test_vcpus_are_on_once_the_claim_has_room_for_all_of_them() -> None:
         held_claim = claimed.model_copy(update={"cells": [cell.model_copy(update=update)]})
         after = applied_live(running, wanted, held_claim)
         assert str(after.domain.cpu.boot_vcpus) == on
+
+
+def modules(*names: str, room: str = "4Gi", **kinds: Any) -> NumaVMSpec:
+    devices = [{"name": name, "cell": 0, "size": "1Gi", "dimm": {}} for name in names]
+    devices += [{"name": name, "cell": 0, "size": "1Gi", **kind} for name, kind in kinds.items()]
+    return spec({"memory": {"guest": "1Gi", "maxGuest": room}, "devices": {"memory": devices}})
+
+
+def module_effects(running: NumaVMSpec, wanted: NumaVMSpec) -> set[Effect]:
+    return {one.effect for one in field_changes(running, wanted)}
+
+
+def test_a_dimm_is_plugged_into_a_running_guest_that_has_room_and_nothing_is_taken_out() -> None:
+    assert module_effects(modules(), modules("m1")) == {Effect.LIVE}
+    assert module_effects(modules("m1"), modules("m0", "m1")) == {Effect.LIVE}
+    assert module_effects(modules("m1"), modules()) == {Effect.RESTART}
+    assert module_effects(modules("m1"), modules("m0")) == {Effect.RESTART}
+    assert Effect.RESTART in module_effects(modules(), modules("m1", room="8Gi"))
+    other = modules(v0={"virtioMem": {"requested": "512Mi"}})
+    assert module_effects(modules(), other) == {Effect.RESTART}
+
+
+@pytest.mark.parametrize(("plugged", "names"), [("1Gi", ["m0"]), ("2Gi", ["m0", "m1"])])
+def test_modules_are_there_once_the_claim_has_room_for_all_of_them(
+    plugged: str, names: list[str]
+) -> None:
+    claimed = shared_claim()
+    (cell,) = claimed.cells
+    room = cell.model_copy(update={"plugged": parse_bytes(plugged)})
+    held = claimed.model_copy(update={"cells": [room]})
+    after = applied_live(modules("m0"), modules("m0", "m1"), held)
+    assert [device.name for device in after.domain.devices.memory] == names

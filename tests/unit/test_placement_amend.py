@@ -196,3 +196,25 @@ def test_vcpus_without_room_are_refused_and_a_vm_of_another_maximum_gets_none() 
 
     other = [{**cells[0], "cpus": "0-7"}]
     assert moved_cells(claim, request(vm(*other, cores=8, onlineVcpus="0-4")).vm) == {}
+
+
+def test_a_module_is_booked_on_the_host_cell_of_its_guest_cell_or_refused_with_numbers() -> None:
+    def with_module(size: str) -> dict[str, Any]:
+        spec = vm(*BOUND, cores=4)
+        module = {"name": "m0", "cell": 1, "size": size, "dimm": {}}
+        spec["domain"]["memory"] = {"maxGuest": "16Gi"}
+        spec["domain"]["devices"] = {"memory": [module]}
+        return spec
+
+    where, claim = running(fleet(host(cells=2, cores=6)), vm(*BOUND, cores=4))
+    moves = moved_cells(claim, request(with_module("1Gi")).vm)
+    assert moves == {1: CpuSet.of(1)}
+    after = amended(where, with_module("1Gi"), claim, cell1="1")
+    assert isinstance(after, Placed)
+    assert after.placement.cells[1].plugged == 2**30
+    assert after.placement.cells[1].pcpus == claim.cells[1].pcpus
+    assert after.placement.cells[0] == claim.cells[0]
+
+    refusal = amended(where, with_module("8Gi"), claim, cell1="1")
+    assert isinstance(refusal, Refusal)
+    assert [count.cause for count in refusal.counts] == [Cause.MEMORY]

@@ -17,8 +17,10 @@ from numavm_api.backing import Switch
 from numavm_api.balloon import Balloon
 from numavm_api.cpu import CellDistances, GuestNuma, HostBinding
 from numavm_api.cpuset import CpuSet
+from numavm_api.devices import Devices
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.hmat import Bandwidth, Interconnects, Latency
+from numavm_api.modules import MemoryDevice
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.quantity import BASE_PAGE, format_bytes
@@ -87,6 +89,9 @@ def field_changes(
     old, new = dict(_leaves(running)), dict(_leaves(wanted))
     isolated = wanted.domain.cpu.isolate_emulator_thread
     adds = only_adds_vcpus(running, wanted)
+    modules = tuple(
+        f"domain.devices.memory[{device.name}]." for device in added_modules(running, wanted)
+    )
     has_balloon = None not in (running.domain.memory.balloon, wanted.domain.memory.balloon)
     return [
         _change(
@@ -95,6 +100,7 @@ def field_changes(
             new.get(path, _NOTHING),
             why_fixed,
             emulator_isolated=isolated,
+            live_below=(_PINS, *modules),
             live_paths=(_VCPUS if adds else frozenset())
             | (_BALLOON if has_balloon else frozenset()),
         )
@@ -124,9 +130,11 @@ def applied_live(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) 
     balloon = _asked_as_wanted(running, wanted)
     cpus = _on_as_wanted(running, wanted, placement)
     changed = cpu.model_copy(update={"numa": numa, "pinning": pinning, **cpus})
-    if (changed, balloon) == (cpu, memory.balloon):
+    devices = _plugged_as_wanted(running, wanted, placement)
+    if (changed, balloon, devices) == (cpu, memory.balloon, running.domain.devices):
         return running
     update = {
+        "devices": devices,
         "cpu": changed,
         "memory": memory.model_copy(update={"balloon": balloon}),
     }
@@ -156,6 +164,37 @@ def _on_as_wanted(
     if not only_adds_vcpus(running, wanted) or not then.boot_vcpus <= held:
         return {}
     return {name: getattr(then, name) for name in _VCPU_FIELDS}
+
+
+def added_modules(running: NumaVMSpec, wanted: NumaVMSpec) -> tuple[MemoryDevice, ...]:
+    """Return the DIMMs that a running guest with room for modules is to get beside those it has.
+
+    None, where what it has is to change too: a module is not taken out of a running guest, nor made another one.
+    """
+    now, then = effective(running), effective(wanted)
+    has = {device.name: device for device in running.domain.devices.memory}
+    wishes = {device.name: device for device in wanted.domain.devices.memory}
+    same_room = now.max_memory is not None and (now.max_memory, now.slots) == (
+        then.max_memory,
+        then.slots,
+    )
+    if not same_room or any(wishes.get(name) != device for name, device in has.items()):
+        return ()
+    added = tuple(device for name, device in sorted(wishes.items()) if name not in has)
+    return added if all(device.dimm is not None for device in added) else ()
+
+
+def _plugged_as_wanted(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> Devices:
+    """Return the running guest's devices with the DIMMs that are wanted, where the claim has room for all of them."""
+    added = added_modules(running, wanted)
+    devices = running.domain.devices
+    with_added = devices.model_copy(update={"memory": [*devices.memory, *added]})
+    held = {cell.id: cell.plugged or 0 for cell in placement.cells}
+    after = running.model_copy(
+        update={"domain": running.domain.model_copy(update={"devices": with_added})}
+    )
+    fits = all(cell.plugged <= held.get(cell.id, 0) for cell in effective(after).cells)
+    return with_added if added and fits else devices
 
 
 def _asked_as_wanted(running: NumaVMSpec, wanted: NumaVMSpec) -> Balloon | None:
@@ -223,10 +262,12 @@ def _change(
     why_fixed: str | None,
     *,
     emulator_isolated: bool,
+    live_below: tuple[str, ...],
     live_paths: frozenset[str],
 ) -> FieldChange:
     effect, why = Effect.RESTART, ""
-    re_pins = path.startswith(_PINS) or (path == _EMULATOR_PIN and not emulator_isolated)
+    re_pins = path == _EMULATOR_PIN and not emulator_isolated
+    re_pins = re_pins or path.startswith(live_below)
     if path.partition(".")[0] in TAKEN_UP or re_pins or path in live_paths:
         effect = Effect.LIVE
     elif _HOST_CELLS.fullmatch(path):

@@ -13,7 +13,7 @@ from dataclasses import replace
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
-from numavm_api.quantity import Bytes
+from numavm_api.quantity import NO_BYTES, Bytes
 from numavm_operator.placement.bits import cpus_of, mask_of
 from numavm_operator.placement.build import placement_of
 from numavm_operator.placement.fit import OutOfSteps, fit, why_not
@@ -30,9 +30,9 @@ _SUMMARY_LENGTH = 256
 def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
     """Return guest cell -> host cells, of those that the spec wants elsewhere than the claim has them.
 
-    Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has, or wants vCPUs on
-    for which the claim has no room: then CPUs are chosen anew on the host cells where the cell is. A cell that the spec
-    does not bind is where it should be, and so are cells that the placement derived.
+    Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has, or it wants vCPUs
+    or memory modules for which the claim has no room: then room is sought on the host cells where the cell is. A cell
+    that the spec does not bind is where it should be, and so are cells that the placement derived.
     """
     if vm.derived_cells is not None:
         return {}
@@ -44,7 +44,8 @@ def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
         here = placed[cell.id].host_cells
         there = here if cell.host_cells is None else cell.host_cells
         elsewhere = there != here or _is_pinned_elsewhere(placed[cell.id], vm)
-        if elsewhere or _added(claim, placed[cell.id], vm):
+        grows = cell.plugged > (placed[cell.id].plugged or 0)
+        if elsewhere or grows or _added(claim, placed[cell.id], vm):
             moves[cell.id] = there
     return moves
 
@@ -177,6 +178,7 @@ def _part(
     request: Request, claim: Placement, moves: Mapping[int, CpuSet], *, emulator_moves: bool
 ) -> Request:
     """Return the request for the cells that move, and for the emulator if it does."""
+    wished = {cell.id: cell.plugged for cell in request.vm.cells}
     cells = tuple(
         EffectiveCell(
             id=cell.id,
@@ -185,7 +187,7 @@ def _part(
             page_size=cell.page_size,
             mode=cell.mode,
             host_cells=moves[cell.id],
-            plugged=cell.plugged or Bytes(0),
+            plugged=_plugged(cell, wished.get(cell.id, NO_BYTES), moves[cell.id]),
         )
         for cell in claim.cells
         if cell.id in moves
@@ -235,6 +237,12 @@ def _kept_pins(
         for vcpu, pcpus in zip(cell.vcpus, cell.pcpus, strict=False)
         if pcpus
     }
+
+
+def _plugged(cell: PlacedCell, wished: Bytes, host_cells: CpuSet) -> Bytes:
+    """Return the modules that a cell holds room for: one thing after the other, none come where it moves."""
+    has = cell.plugged or NO_BYTES
+    return Bytes(max(has, wished)) if host_cells == cell.host_cells else has
 
 
 def _merged(claim: Placement, found: Placement, request: Request, kept: CpuSet) -> Placement:
