@@ -13,6 +13,7 @@ BENCHES = {
     "placement": "decisions per second, acceptance and distance over fleets and streams",
     "start": "from an acknowledged create to Ready, against bare virsh create",
     "density": "100 small VMs, one every 100 ms, against a bare loop",
+    "rehome": "moving a running VM between host cells, against move_pages(2) alone",
     "footprint": "memory and idle CPU of operator and agent",
 }
 
