@@ -12,6 +12,8 @@ wanted=(
     libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils
     # metrics and alerts
     prometheus
+    # images, and a whole node for the Helm chart
+    buildah mmdebstrap containerd runc containernetworking-plugins
     # the lab hosts and the witness guest
     busybox-static dropbear-bin openssh-client iproute2 kmod numactl zstd
 )

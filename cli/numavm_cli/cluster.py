@@ -17,8 +17,8 @@ cluster_app = typer.Typer(
     rich_markup_mode="markdown",
     help="""A real Kubernetes control plane on this machine: etcd and kube-apiserver, nothing else.
 
-    There is no scheduler, no controller-manager and no kubelet: NumaVM needs none of them to place
-    and run virtual machines. Everything listens on loopback only.
+    There is no scheduler, no controller-manager and no kubelet unless `up --full` asks for them:
+    NumaVM needs none of them to place and run virtual machines. Everything listens on loopback only.
     """,
 )
 
@@ -26,8 +26,21 @@ _NOT_READY = 1
 
 
 @cluster_app.command()
-def up() -> None:
+def up(
+    *,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Also kubelet, containerd, scheduler and controller-manager, for trying the Helm "
+            "chart: this machine becomes a node, with images of operator and agent built here.",
+        ),
+    ] = False,
+) -> None:
     """Start the control plane and install NumaVM's roles, CRDs and admission policies.
+
+    With --full they are left to the chart; the helm command to type is printed. The first time, the
+    programs and images take about 10 minutes more to build.
 
     Takes about 4 seconds. The first time ever, where no kube-apiserver is found in
     $KUBEBUILDER_ASSETS or on PATH, one is built from its Go module and kept in the cache: 5 to 8
@@ -39,7 +52,18 @@ def up() -> None:
     plane = _plane(progress)
     progress("starting etcd and kube-apiserver")
     plane.start()
-    install_manifests(plane, progress)
+    if full:
+        from numavm_lab.whole_cluster import helm_values, start_node
+
+        program = start_node(plane, progress)
+        values = " ".join(f"--set {value}" for value in helm_values(plane))
+        typer.echo(
+            f"{program} install numavm deploy/charts/numavm --namespace numavm-system "
+            f"--create-namespace --wait {values}",
+            err=True,
+        )
+    else:
+        install_manifests(plane, progress)
     progress(f"ready at {plane.server_url()}")
     typer.echo(f"export KUBECONFIG={plane.admin_kubeconfig}")
 
@@ -48,8 +72,12 @@ def up() -> None:
 def down() -> None:
     """End the control plane and delete all its files, the objects in it included."""
     progress = progress_to_stderr()
+    from numavm_lab.controlplane.node import WholeNode
+
     progress("ending etcd and kube-apiserver")
-    _plane(progress).remove()
+    plane = _plane(progress)
+    WholeNode(plane).stop()
+    plane.remove()
     progress("nothing of the control plane is left")
 
 

@@ -107,13 +107,16 @@ def domain_of(manifest: Mapping[str, Any], host: OfflineHost | None) -> Domain:
 def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
     """Return a host with room for a VM on the cells it names, or on as many as it has guest cells."""
     named = CpuSet.union_of(cell.host_cells for cell in vm.cells if cell.host_cells)
-    ids = CpuSet(frozenset(range(max(len(vm.cells), max(named, default=-1) + 1))))
-    per_cell = (vm.vcpus + 2) * vm.threads_per_core  # with Isolate, a core per vCPU
+    derived = (vm.derived_cells.count or 1) if vm.derived_cells else 0
+    ids = CpuSet(frozenset(range(max(len(vm.cells), derived, max(named, default=-1) + 1))))
+    cpus = _made_up_cpus(vm, ids)
+    every = CpuSet.union_of(cpus.values())
     return OfflineHost(
         name="made-up",
-        spec=NumaHostSpec(),
+        # Where CPUs are chosen by hand, the host keeps none of them to itself.
+        spec=NumaHostSpec(dedicated_cpus=every) if _chosen(vm) else NumaHostSpec(),
         status=NumaHostStatus(
-            cells=[_made_up_cell(cell, ids, per_cell, vm) for cell in ids],
+            cells=[_made_up_cell(cell, ids, cpus[cell], vm) for cell in ids],
             # "/" is above every path, and no administrator's choice: the API has no word for it.
             permitted=Permitted.model_construct(
                 directories=["/"], realtime=True, locked_memory=True
@@ -131,9 +134,40 @@ def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
     )
 
 
-def _made_up_cell(cell: int, ids: CpuSet, count: int, vm: EffectiveVM) -> HostCell:
-    threads = vm.threads_per_core
-    first = cell * count
+def _chosen(vm: EffectiveVM) -> CpuSet:
+    """Return every host CPU that the spec names."""
+    emulator = vm.emulator_candidates or CpuSet()
+    return CpuSet.union_of([*vm.vcpu_candidates.values(), emulator])
+
+
+def _made_up_cpus(vm: EffectiveVM, ids: CpuSet) -> dict[int, CpuSet]:
+    """Return the CPUs of each host cell: those named for the guest cell that goes there, and enough others."""
+    per_cell = (vm.vcpus + 2) * vm.threads_per_core  # with Isolate, a core per vCPU
+    named: dict[int, CpuSet] = {}
+    taken = CpuSet()
+    for cell in vm.cells:
+        host_cell = cell.host_cells.first() if cell.host_cells else cell.id
+        wanted = CpuSet.union_of(
+            vm.vcpu_candidates[vcpu] for vcpu in cell.vcpus if vcpu in vm.vcpu_candidates
+        )
+        named[host_cell] = named.get(host_cell, CpuSet()) | (wanted - taken)
+        taken |= wanted
+    chosen = _chosen(vm)
+    named[ids.first()] = named.get(ids.first(), CpuSet()) | (chosen - taken)
+    start = max(chosen, default=-1) + 1
+    return {
+        cell: named.get(cell, CpuSet())
+        | CpuSet(frozenset(range(start + at * per_cell, start + (at + 1) * per_cell)))
+        for at, cell in enumerate(ids)
+    }
+
+
+def _made_up_cell(cell: int, ids: CpuSet, cpus: CpuSet, vm: EffectiveVM) -> HostCell:
+    numbers = list(cpus)
+    cores = [
+        CpuSet(frozenset(numbers[at : at + vm.threads_per_core]))
+        for at in range(0, len(numbers), vm.threads_per_core)
+    ]
     room = Bytes(vm.memory * 2 + 16 * GIBIBYTE)
     asked = {size for one in vm.cells for size in (one.page_size, *one.fallback_page_sizes)}
     sizes = sorted(asked - {BASE_PAGE})
@@ -141,14 +175,9 @@ def _made_up_cell(cell: int, ids: CpuSet, count: int, vm: EffectiveVM) -> HostCe
         {
             "id": cell,
             "cpus": [
-                HostCpu(
-                    id=cpu,
-                    siblings=CpuSet(frozenset(range(core, core + threads))),
-                    socket=cell,
-                    last_level_cache=cell,
-                )
-                for core in range(first, first + count, threads)
-                for cpu in range(core, core + threads)
+                HostCpu(id=cpu, siblings=core, socket=cell, last_level_cache=cell)
+                for core in cores
+                for cpu in core
             ],
             "memory": HostMemory(total=room, free=room, allocatable=room),
             "hugepages": [

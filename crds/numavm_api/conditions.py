@@ -124,6 +124,8 @@ class ClaimRefusalReason(StrEnum):
     MEMORY_TAKEN = "MemoryTaken"
     STALE_EPOCH = "StaleEpoch"
     UNKNOWN_CELL = "UnknownCell"
+    DEVICE_MISSING = "DeviceMissing"
+    DEVICE_TAKEN = "DeviceTaken"
     NOT_PERMITTED = "NotPermitted"
     UNSUPPORTED = "Unsupported"
     SPEC_CHANGED = "SpecChanged"

@@ -6,22 +6,26 @@ always has an effective form.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from numavm_api.backing import Allocation, BackingSource, MemoryAccess, Switch
 from numavm_api.cpu import (
-    LOCAL_DISTANCE,
-    REMOTE_DISTANCE,
     BindingMode,
     CellDistances,
-    Cpu,
     GuestCell,
     GuestNuma,
     HugePages,
     ThreadPolicy,
 )
 from numavm_api.cpuset import CpuSet
+from numavm_api.effective_cpus import (
+    EffectiveRealtime,
+    effective_distances,
+    effective_realtime,
+    io_thread_candidates,
+    vcpu_candidates,
+)
 from numavm_api.effective_iothreads import EffectiveIoThreads, effective_io_threads
 from numavm_api.effective_modules import (
     EffectiveModule,
@@ -98,14 +102,6 @@ class EffectiveBacking:
 
 
 @dataclass(frozen=True, slots=True)
-class EffectiveRealtime:
-    """vCPU threads under SCHED_FIFO."""
-
-    vcpus: CpuSet
-    priority: int
-
-
-@dataclass(frozen=True, slots=True)
 class EffectiveVM:
     """A VM with its defaults."""
 
@@ -124,6 +120,8 @@ class EffectiveVM:
     """vCPUs powered on at boot; None: all."""
     vcpu_candidates: Mapping[int, CpuSet] = field(default_factory=dict)
     """Per vCPU the pCPUs that the user allows; vCPUs left out are the scheduler's choice."""
+    io_thread_candidates: Mapping[int, CpuSet] = field(default_factory=dict)
+    """Per I/O thread that floats the pCPUs that the user allows; those left out float like the emulator."""
     emulator_candidates: CpuSet | None = None
     """pCPUs that the user allows the emulator's threads."""
     dedicated_io_threads: int = 0
@@ -138,6 +136,8 @@ class EffectiveVM:
     """How many modules the guest can have."""
     modules: tuple[EffectiveModule, ...] = ()
     """Memory modules, by name."""
+    balloon_target: Bytes | None = None
+    """Memory the guest keeps at boot; None: all of it, or there is no balloon."""
     io_threads: EffectiveIoThreads = field(default_factory=EffectiveIoThreads)
     distances: Mapping[tuple[int, int], int] | None = None
     """(cell, other cell) -> distance for every pair; None: nobody named any, the guest sees 10 and 20."""
@@ -159,6 +159,11 @@ class EffectiveVM:
     def memory(self) -> Bytes:
         """Boot memory of the whole guest."""
         return Bytes(sum(cell.memory for cell in self.cells))
+
+    @property
+    def memory_with_modules(self) -> Bytes:
+        """Boot memory, and what its modules add to it: of virtio-mem what is requested, of a file nothing."""
+        return Bytes(self.memory + sum(module.claimed for module in self.modules))
 
     def cores_of(self, cell: EffectiveCell) -> tuple[CpuSet, ...]:
         """Return the guest cores of a cell, each with the vCPUs that are its threads.
@@ -199,13 +204,14 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         reserve_maximum=spec.placement.reserve_maximum,
         last_level_cache=spec.placement.last_level_cache,
         online_vcpus=cpu.boot_vcpus if len(cpu.boot_vcpus) < cpu.max_vcpus else None,
-        vcpu_candidates=_vcpu_candidates(cpu),
+        vcpu_candidates=vcpu_candidates(cpu),
+        io_thread_candidates=io_thread_candidates(cpu),
         emulator_candidates=cpu.pinning.emulator if cpu.pinning else None,
         derived_cells=DerivedCells(derived.cells) if derived else None,
-        distances=_distances(numa.cells) if numa else None,
+        distances=effective_distances(numa.cells) if numa else None,
         distances_from_host=numa is not None
         and (derived is not None or numa.distances is CellDistances.FROM_HOST),
-        realtime=_realtime(cpu),
+        realtime=effective_realtime(cpu),
         dedicated_io_threads=len(io_threads.threads) if io_threads.dedicated else 0,
         host_devices=tuple(
             _host_device(device)
@@ -214,6 +220,7 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         max_memory=ceiling,
         slots=effective_slots(spec.domain.memory.slots, has_maximum=ceiling is not None),
         modules=modules,
+        balloon_target=spec.domain.memory.balloon.target if spec.domain.memory.balloon else None,
         io_threads=io_threads,
         has_balloon=spec.domain.memory.balloon is not None,
     )
@@ -312,33 +319,3 @@ def _backing(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> EffectiveBac
         locked=backing.locked or spec.domain.cpu.realtime is not None,
         discard=backing.discard is Switch.ENABLED,
     )
-
-
-def _distances(cells: Sequence[GuestCell]) -> Mapping[tuple[int, int], int] | None:
-    """Return the whole matrix: a direction that nobody named is that of the way back, and 20 where neither is named."""
-    named = {(cell.id, one.cell): one.value for cell in cells for one in cell.distances}
-    if not named:
-        return None
-    return {
-        (cell.id, other.id): named.get((cell.id, other.id))
-        or named.get((other.id, cell.id))
-        or (LOCAL_DISTANCE if cell.id == other.id else REMOTE_DISTANCE)
-        for cell in cells
-        for other in cells
-    }
-
-
-def _vcpu_candidates(cpu: Cpu) -> dict[int, CpuSet]:
-    """Return the host CPUs that the user chose; a vCPU's own go before those of all (the article's rule)."""
-    pinning = cpu.pinning
-    if pinning is None:
-        return {}
-    of_all = dict.fromkeys(range(cpu.max_vcpus), pinning.cpuset) if pinning.cpuset else {}
-    return {**of_all, **{pin.vcpu: pin.cpuset for pin in pinning.vcpus}}
-
-
-def _realtime(cpu: Cpu) -> EffectiveRealtime | None:
-    if cpu.realtime is None:
-        return None
-    every = CpuSet(frozenset(range(cpu.max_vcpus)))
-    return EffectiveRealtime(vcpus=cpu.realtime.mask or every, priority=cpu.realtime.priority)

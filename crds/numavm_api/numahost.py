@@ -13,6 +13,7 @@ from numavm_api.devices import HostPath
 from numavm_api.hmat import MAX_CACHE_LEVEL, MemorySideCache
 from numavm_api.placement import Placement
 from numavm_api.quantity import Quantity
+from numavm_api.shapes import PciAddress, PciId
 
 KIND: Final = "NumaHost"
 PLURAL: Final = "numahosts"
@@ -39,6 +40,17 @@ class ReservedMemory(SpecModel):
     """How much."""
 
 
+class PermittedPciDevice(SpecModel):
+    """PCI devices of this host that NumaVMs may have: one of address, and vendor with device."""
+
+    address: PciAddress | None = None
+    """The device at this address, `0000:65:00.0`."""
+    vendor: PciId | None = None
+    """Vendor id of every device of a kind, hexadecimal: `8086`."""
+    device: PciId | None = None
+    """Device id of every device of a kind, hexadecimal: `10d3`."""
+
+
 class Permitted(SpecModel):
     """Powers of the host that NumaVMs may use here. Default: none."""
 
@@ -48,6 +60,17 @@ class Permitted(SpecModel):
     """True: vCPUs may run under SCHED_FIFO here, their memory locked."""
     locked_memory: bool = False
     """True: VMs may lock their memory here."""
+    pci_devices: list[PermittedPciDevice] = Field(default=[], max_length=64)
+    """PCI devices that may be given to guests. libvirt takes them from their driver for the time of the run."""
+
+    def permits_device(self, *, address: str, vendor: str, device: str) -> bool:
+        """Tell whether a PCI device may be given to guests."""
+        return any(
+            one.address == address
+            if one.address is not None
+            else (one.vendor, one.device) == (vendor, device)
+            for one in self.pci_devices
+        )
 
 
 class NumaHostSpec(SpecModel):
@@ -163,9 +186,9 @@ class PciDevice(StatusModel):
     cell: int
     """Its host cell; -1: the firmware names none."""
     vendor: ShortText
-    """Vendor id, hexadecimal."""
+    """Vendor id, hexadecimal: `8086`."""
     device: ShortText
-    """Device id, hexadecimal."""
+    """Device id, hexadecimal: `10d3`."""
     class_code: ShortText = Field(alias="class")
     """PCI class, hexadecimal."""
     iommu_group: int | None = None

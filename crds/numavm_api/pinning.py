@@ -8,6 +8,7 @@ from pydantic import Field
 
 from numavm_api.base import SpecModel, list_map
 from numavm_api.cpuset import SpecCpuSet
+from numavm_api.iothreads import MAX_IO_THREADS
 from numavm_api.limits import MAX_VCPUS, VcpuId
 
 MIN_PERIOD: Final = 1000
@@ -28,6 +29,15 @@ class VcpuPin(SpecModel):
     """Host CPUs, for example `1-4,^2`."""
 
 
+class IoThreadPin(SpecModel):
+    """Host CPUs of one I/O thread."""
+
+    id: Annotated[int, Field(ge=1, le=MAX_IO_THREADS)]
+    """The I/O thread, an id of `spec.domain.ioThreads` or of a disk's own."""
+    cpuset: SpecCpuSet
+    """Host CPUs, inside the shared and housekeeping CPUs of the VM's host cells."""
+
+
 class Pinning(SpecModel):
     """Host CPUs chosen by hand. With dedicated CPUs they are candidates, of which each vCPU gets one for itself; without, vCPUs float over those of them that are shared CPUs of their cell's host cells."""
 
@@ -39,6 +49,10 @@ class Pinning(SpecModel):
     """For single vCPUs; goes before `cpuset`."""
     emulator: SpecCpuSet | None = None
     """For the emulator's threads, inside the shared and housekeeping CPUs of the VM's host cells; with isolateEmulatorThread the candidates for their own CPU."""
+    io_threads: list[IoThreadPin] = Field(
+        default=[], max_length=MAX_IO_THREADS, json_schema_extra=list_map("id")
+    )
+    """For single I/O threads that float; the others float like the emulator."""
 
 
 class Realtime(SpecModel):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from numavm_api.effective import EffectiveCell, EffectiveVM
+from numavm_api.effective import DerivedCells, EffectiveCell, EffectiveVM
 from numavm_api.placement import PlacedCell, Placement
 
 
@@ -26,6 +26,20 @@ def resolved(vm: EffectiveVM, placement: Placement) -> EffectiveVM:
             for cell in vm.cells
         ),
     )
+
+
+def with_kept_cells(vm: EffectiveVM, kept: int | None) -> EffectiveVM:
+    """Return `vm` with as many derived cells as its first placement gave it, where the spec leaves their number open.
+
+    Cells are split in one way only, by their number; so the guest keeps its topology over restarts, wherever it goes.
+
+    Args:
+        vm: The VM.
+        kept: `status.derivedCells`.
+    """
+    if vm.derived_cells is None or vm.derived_cells.count is not None:
+        return vm
+    return replace(vm, derived_cells=DerivedCells(kept))
 
 
 def _derived(whole: EffectiveCell, placed: PlacedCell) -> EffectiveCell:

@@ -8,6 +8,7 @@ from typing import Final
 from numavm_api.backing import Switch
 from numavm_api.cpu import MAX_VCPUS, CacheMode, Cpu, ThreadPolicy
 from numavm_api.cpuset import CpuSet
+from numavm_api.effective import effective
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.rules_cells import CPU, Rule
 from numavm_api.violation import Violation
@@ -32,6 +33,7 @@ def cpu_rules() -> tuple[Rule, ...]:
         _features_once,
         _realtime_can_hold,
         _pins_of_vcpus_that_exist,
+        _pins_of_io_threads_that_float,
     )
 
 
@@ -187,6 +189,26 @@ def _pins_of_vcpus_that_exist(spec: NumaVMSpec) -> Iterator[Violation]:
         if pin.vcpu in seen:
             yield Violation(field, str(pin.vcpu), "an earlier entry pins it", "keep one of the two")
         seen.add(pin.vcpu)
+
+
+def _pins_of_io_threads_that_float(spec: NumaVMSpec) -> Iterator[Violation]:
+    """Libvirt refuses the pin of an I/O thread that the domain does not have."""
+    threads = effective(spec).io_threads
+    pinning = spec.domain.cpu.pinning
+    for index, pin in enumerate(pinning.io_threads if pinning else ()):
+        field = f"{PINNING}.ioThreads[{index}].id"
+        if pin.id not in threads.ids:
+            ids = ", ".join(map(str, threads.ids)) or "none"
+            limit = f"the VM has the I/O threads {ids}"
+            remedy = "pin one of them, or add it to spec.domain.ioThreads"
+            yield Violation(field, str(pin.id), limit, remedy)
+        elif threads.dedicated:
+            yield Violation(
+                field,
+                str(pin.id),
+                "spec.domain.ioThreads.placement is Dedicated: each I/O thread gets a CPU of its own",
+                "leave the pin out, or set placement to Shared",
+            )
 
 
 def _past_the_maximum(field: str, vcpus: CpuSet, cpu: Cpu) -> Iterator[Violation]:

@@ -28,6 +28,7 @@ def numa_rules() -> tuple[Rule, ...]:
         _distances_from_one_source,
         _interconnects_name_cells,
         _interconnects_once,
+        _one_direction_between_two_cells,
         _bandwidths_fit_their_table,
         _caches_in_levels,
         _caches_have_figures,
@@ -108,6 +109,21 @@ def _interconnects_once(spec: NumaVMSpec) -> Iterator[Violation]:
                 "keep one of the two",
             )
         seen.add(key)
+
+
+def _one_direction_between_two_cells(spec: NumaVMSpec) -> Iterator[Violation]:
+    """Libvirt: "Link already defined" where both cells are initiators of each other (virDomainNumaDefValidate)."""
+    ways: set[tuple[int, int]] = set()
+    for field, figure in _figures(spec):
+        initiator, target = figure.initiator, figure.target
+        if initiator != target and (target, initiator) in ways:
+            yield Violation(
+                field,
+                f"{initiator} -> {target}",
+                f"an earlier entry is for {target} -> {initiator}, and libvirt takes one direction between two cells",
+                "keep the entries of one direction",
+            )
+        ways.add((initiator, target))
 
 
 def _bandwidths_fit_their_table(spec: NumaVMSpec) -> Iterator[Violation]:

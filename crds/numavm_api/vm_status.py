@@ -15,6 +15,7 @@ from numavm_api.base import ATOMIC, StatusModel, list_map
 from numavm_api.conditions import ClaimRefusalReason, Condition, PrintableStatus
 from numavm_api.cpu import MAX_CELLS
 from numavm_api.cpuset import CpuSet
+from numavm_api.modules import MAX_MODULES
 from numavm_api.placement import Placement
 from numavm_api.quantity import Quantity
 
@@ -154,6 +155,23 @@ class BalloonStatus(StatusModel):
     """True: it has not spoken for three periods; its figures are of then."""
 
 
+class ModuleStatus(StatusModel):
+    """A memory module that the guest has."""
+
+    name: ShortText
+    """The entry of `spec.domain.devices.memory`."""
+    model: ShortText
+    """dimm, virtio-mem, nvdimm or virtio-pmem."""
+    cell: int | None = None
+    """Its guest cell."""
+    size: Quantity
+    """Its size."""
+    requested: Quantity | None = None
+    """Of virtio-mem: what the guest was told to have."""
+    current: Quantity | None = None
+    """Of virtio-mem: what it has."""
+
+
 class MemoryStatus(StatusModel):
     """The guest's memory."""
 
@@ -165,6 +183,8 @@ class MemoryStatus(StatusModel):
     """What libvirt says it has now."""
     balloon: BalloonStatus | None = None
     """Its balloon. Left out: it has none."""
+    devices: list[ModuleStatus] = Field(default=[], max_length=MAX_MODULES)
+    """Its memory modules, by name."""
 
 
 class OperationStatus(StatusModel):
@@ -232,6 +252,8 @@ class NumaVMStatus(StatusModel):
     """The Kubernetes node that runs it."""
     placement: Placement | None = Field(default=None, json_schema_extra=ATOMIC)
     """The claim: what the VM holds there."""
+    derived_cells: Annotated[int, Field(ge=1, le=MAX_CELLS)] | None = None
+    """With guestMappingPassthrough: how many guest cells the first placement derived. Kept, so that a restart elsewhere keeps the guest's topology."""
     refusals: list[Refusal] = Field(
         default=[], max_length=64, json_schema_extra=list_map("nodeName")
     )

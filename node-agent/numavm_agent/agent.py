@@ -210,6 +210,7 @@ class Agent:
             starting=starting,
             highest_epoch=self._highest_epoch,
             qemu=qemu,
+            foreign_devices=inventory.foreign_devices,
         )
 
     def _claims(self, inventory: Inventory, owners: Mapping[str, Owner]) -> list[HeldClaim]:

@@ -155,6 +155,10 @@ class Hypervisor(Protocol):
         """
         ...
 
+    def pin_io_thread(self, uuid: str, io_thread: int, cpus: CpuSet) -> None:
+        """Set the affinity of an I/O thread, now."""
+        ...
+
     def take_ends(self) -> tuple[DomainEnd, ...]:
         """Return the ends that events told of since the last call, oldest first."""
         ...

@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 
@@ -26,6 +27,7 @@ from numavm_agent.kube.transport import Transport, configuration_from
 from numavm_agent.kube.watch import WatchHint
 from numavm_agent.libvirt.adapter import LibvirtHypervisor
 from numavm_agent.libvirt.balloon import BalloonReader
+from numavm_agent.libvirt.kvm_guest import KvmGuest
 from numavm_agent.logs import configure_logging
 from numavm_agent.metrics import Metrics, Observed, Sources, Watched
 from numavm_agent.pulse import Pulse
@@ -35,6 +37,7 @@ from numavm_agent.reconcile.rehome_jobs import RehomeJobs
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.workers import Workers
 from numavm_agent.settings import AgentSettings
+from numavm_agent.topology.kvm import KvmProbe
 from numavm_api.errors import NumaVMError
 from numavm_api.killpoints import AGENT_POINTS, KILL_POINT_VARIABLE, KillSwitch
 
@@ -97,9 +100,21 @@ def _serving(settings: AgentSettings, pulse: Pulse, metrics: Metrics) -> Iterato
         balloons.close()
 
 
+def _kvm_probe(settings: AgentSettings) -> Callable[[str], KvmProbe] | None:
+    """Return the probe through libvirt where this process is in a container; else None, and QEMU is run directly."""
+    if settings.sysroot == Path("/"):
+        return None
+    guest = KvmGuest(settings.libvirt_uri, settings.run_directory, settings.kvm_probe_seconds)
+    return guest.probe
+
+
 def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: threading.Event) -> Tools:
     clock = SystemClock()
-    reader = LinuxHostReader(settings.sysroot, kvm_probe_seconds=settings.kvm_probe_seconds)
+    reader = LinuxHostReader(
+        settings.sysroot,
+        kvm_probe_seconds=settings.kvm_probe_seconds,
+        kvm_probe=_kvm_probe(settings),
+    )
     hypervisor = LibvirtHypervisor(settings.libvirt_uri)
     hypervisor.on_change(wake.set)
     jobs = Jobs(hypervisor, reader, clock, kill)

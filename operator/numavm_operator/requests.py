@@ -8,6 +8,7 @@ from datetime import datetime
 from numavm_api.effective import effective
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.request_hash import request_hash
+from numavm_api.resolved import with_kept_cells
 from numavm_api.rules_devices import host_paths
 from numavm_operator.objects import Vm
 from numavm_operator.placement import Request, request_for
@@ -56,7 +57,7 @@ def request_of(
     former = former_host(vm)
     domain = vm.status.domain
     return request_for(
-        effective(spec),
+        with_kept_cells(effective(spec), vm.status.derived_cells),
         uid=vm.uid,
         namespace=vm.key.namespace,
         name=vm.key.name,

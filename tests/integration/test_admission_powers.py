@@ -8,7 +8,7 @@ from kubernetes.client.exceptions import ApiException
 
 from support.cluster import Callers
 from support.custom_objects import NumaVMs, await_right, message_of, owner_of
-from support.manifests import KERNEL_BOOT, NO_CELLS, WITH_DEVICES, changed
+from support.manifests import KERNEL_BOOT, NO_CELLS, TWO_CELLS, WITH_DEVICES, changed
 
 FINALIZER = "numavm.io/teardown"
 
@@ -50,6 +50,39 @@ def test_every_right_in_a_namespace_is_no_right_to_host_paths(
     assert refused.value.status == 403
     assert "may not use them" in message
     assert f"resources [hostpaths], verbs [use], resourceNames [{owner.namespace}]" in message
+
+
+POWERS = {
+    "realtime": changed(TWO_CELLS, "domain.cpu.realtime", {"mask": "1"}),
+    "handpins": changed(NO_CELLS, "domain.cpu.pinning", {"cpuset": "0-3"}),
+    "lockedmemory": changed(NO_CELLS, "domain.memory.backing", {"locked": True}),
+}
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_every_right_in_a_namespace_is_no_right_to_the_hosts_cpus_and_memory(
+    owner: NumaVMs, callers: Callers, power: str
+) -> None:
+    with pytest.raises(ApiException) as refused:
+        owner.create("vm", POWERS[power])
+
+    assert refused.value.status == 403
+    assert f"resources [{power}], verbs [use]" in message_of(refused.value)
+    grant(callers, power, owner.namespace)
+    owner.create("vm", POWERS[power])
+    assert owner.get("vm")["metadata"]["name"] == "vm"
+
+
+def test_a_power_that_an_administrator_used_does_not_hinder_other_changes(
+    owner: NumaVMs, callers: Callers
+) -> None:
+    NumaVMs(callers.admin(), owner.namespace).create("vm", POWERS["realtime"])
+    owner.patch("vm", {"spec": {"runStrategy": "Halted"}})
+    higher = {"spec": changed(POWERS["realtime"], "domain.cpu.realtime.priority", 99)}
+    with pytest.raises(ApiException) as refused:
+        owner.patch("vm", higher)
+
+    assert "may not use realtime" in message_of(refused.value)
 
 
 def test_a_vm_without_host_paths_needs_no_power(owner: NumaVMs) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import pytest
 import yaml
 
 from numavm_lab.controlplane.manifests import kubectl, kubectl_program
@@ -106,16 +107,60 @@ def test_get_all_shows_vms(control_plane: ControlPlane, callers: Callers, namesp
     )
 
 
-def test_a_vain_wish_is_warned_of_and_taken(control_plane: ControlPlane) -> None:
-    spec = changed(NO_CELLS, "placement", {"cellSharing": "Allow"})
-    manifest = yaml.safe_dump(numavm("vain", spec, "default"))
-    warned = kubectl_warnings(control_plane, manifest)
+MERGED_HUGE_PAGES = {
+    "guest": "512Mi",
+    "hugepages": {"pageSize": "2Mi"},
+    "backing": {"samePageMerging": "Enabled"},
+}
 
-    assert "spec.placement.cellSharing Allow is vain: the VM has one guest cell" in warned
+
+@pytest.mark.parametrize(
+    ("path", "value", "warning"),
+    [
+        (
+            "placement",
+            {"cellSharing": "Allow"},
+            "spec.placement.cellSharing Allow is vain: the VM has one guest cell",
+        ),
+        ("restartToken", "1", "spec.domain.cpu.maxSockets is left out: the VM has no room"),
+        (
+            "domain.memory",
+            MERGED_HUGE_PAGES,
+            "spec.domain.memory.backing.samePageMerging Enabled is vain for cells in huge pages",
+        ),
+        (
+            "domain.memory.backing",
+            {"allocation": "OnDemand", "allocationThreads": 2},
+            "spec.domain.memory.backing.allocationThreads is vain",
+        ),
+        (
+            "domain.cpu",
+            {
+                "dedicatedCpuPlacement": True,
+                "realtime": {},
+                "tuning": {"quotaMicroseconds": 5000},
+            },
+            "spec.domain.cpu.tuning.quotaMicroseconds is vain for realtime vCPUs",
+        ),
+        (
+            "domain.cpu.tuning",
+            {"periodMicroseconds": 5000},
+            "spec.domain.cpu.tuning.periodMicroseconds is vain",
+        ),
+    ],
+)
+def test_a_vain_wish_is_warned_of_and_taken(
+    control_plane: ControlPlane, path: str, value: object, warning: str
+) -> None:
+    spec = changed(NO_CELLS, path, value)
+    manifest = yaml.safe_dump(numavm("vain", spec, "default"))
+
+    assert warning in kubectl_warnings(control_plane, manifest)
 
 
 def test_a_plain_manifest_gives_no_warning(control_plane: ControlPlane) -> None:
-    manifest = yaml.safe_dump(numavm("plain", TWO_CELLS, "default"))
+    plain = changed(TWO_CELLS, "domain.cpu.maxSockets", 2)
+    manifest = yaml.safe_dump(numavm("plain", plain, "default"))
 
     assert kubectl_warnings(control_plane, manifest) == ""
 

@@ -1,5 +1,7 @@
 """What the API server takes and what it refuses, rule by rule."""
 
+from pathlib import Path
+
 import pytest
 from kubernetes.client.exceptions import ApiException
 
@@ -7,7 +9,10 @@ from numavm_api.numavm import NumaVMSpec
 from numavm_api.reading import read_spec
 from support.cluster import Callers
 from support.custom_objects import NumaHosts, NumaVMs, message_of
+from support.examples import EXAMPLES, example
 from support.manifests import BAD, GOOD, TWO_CELLS, BadManifest, Refuser
+
+SEED_EXAMPLES = sorted((EXAMPLES / "seed").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -37,6 +42,15 @@ def test_the_server_fills_in_the_defaults_of_the_model(name: str, all_vms: NumaV
     model = NumaVMSpec.model_validate(GOOD[name])
     in_full = model.model_dump(mode="json", by_alias=True, exclude_none=True)
     assert in_full == NumaVMSpec.model_validate(stored).to_api()
+
+
+@pytest.mark.parametrize("path", SEED_EXAMPLES, ids=lambda path: path.stem)
+def test_the_articles_examples_are_taken(path: Path, vms: NumaVMs) -> None:
+    shipped = example(f"seed/{path.stem}")
+    vms.create(shipped["metadata"]["name"], shipped["spec"])
+
+    stored = vms.get(shipped["metadata"]["name"])["spec"]
+    assert read_spec(stored) == NumaVMSpec.model_validate(shipped["spec"])
 
 
 @pytest.mark.parametrize(

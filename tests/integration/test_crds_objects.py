@@ -31,9 +31,11 @@ CLAIM: Mapping[str, Any] = {
             "pageSize": "1Gi",
             "vcpus": "0-1",
             "pcpus": ["2", "18"],
+            "plugged": "1Gi",
+            "heldVcpus": "0-1",
         }
     ],
-    "dedicatedCpus": "2,18-19",
+    "dedicatedCpus": "2-3,18-19",
     "emulatorCpus": "19",
     "ioThreadCpus": ["3"],
     "devices": [{"name": "nic", "address": "0000:65:00.0", "hostCell": 1, "cell": 0}],
@@ -45,6 +47,7 @@ OPERATORS_PART: Mapping[str, Any] = {
     "printableStatus": "Running",
     "nodeName": "host-a",
     "placement": CLAIM,
+    "derivedCells": 2,
     "refusals": [
         {
             "nodeName": "host-b",
@@ -122,6 +125,22 @@ HOST_REPORT: Mapping[str, Any] = {
             "memory": {"total": "4Gi", "free": "3Gi", "allocatable": "3Gi"},
             "hugepages": [{"pageSize": "2Mi", "total": 8, "free": 4, "allocatable": 4}],
             "distances": [{"cell": 0, "value": 10}],
+            "figures": {
+                "initiators": "0",
+                "readLatencyNanoseconds": 80,
+                "writeLatencyNanoseconds": 90,
+                "readBytesPerSecond": "100Gi",
+                "writeBytesPerSecond": "50Gi",
+                "caches": [
+                    {
+                        "level": 1,
+                        "associativity": "Direct",
+                        "policy": "Writeback",
+                        "size": "16Gi",
+                        "lineBytes": 64,
+                    }
+                ],
+            },
         }
     ],
     "pools": {
@@ -131,7 +150,11 @@ HOST_REPORT: Mapping[str, Any] = {
         "housekeeping": "0",
         "foreign": "",
     },
-    "permitted": {"directories": ["/var/lib/numavm"]},
+    "permitted": {
+        "directories": ["/var/lib/numavm"],
+        "realtime": True,
+        "lockedMemory": True,
+    },
     "pciDevices": [
         {
             "address": "0000:65:00.0",

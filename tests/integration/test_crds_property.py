@@ -16,7 +16,14 @@ from support.cluster import Callers
 from support.custom_objects import NumaVMs, message_of
 from support.manifests import GOOD, changed
 
-OPERATOR_ONLY = ("numa.cells", "hostCells")
+OPERATOR_ONLY = (
+    "numa.cells",
+    "hostCells",
+    "onlineVcpus",
+    "realtime.mask",
+    "pinning",
+    "interconnects",
+)
 """Parts of field names whose cpuset algebra is left to the operator."""
 
 cpusets = st.one_of(
@@ -52,6 +59,48 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "domain.cpu.dedicatedCpuPlacement": st.booleans(),
     "domain.cpu.threadPolicy": st.sampled_from(["Prefer", "Require", "Isolate"]),
     "domain.cpu.isolateEmulatorThread": st.booleans(),
+    "domain.cpu.maxSockets": st.integers(0, 5),
+    "domain.cpu.vcpus": st.integers(0, 9),
+    "domain.cpu.onlineVcpus": cpusets,
+    "domain.cpu.cache": st.fixed_dictionaries(
+        {"mode": st.sampled_from(["emulate", "passthrough", "disable", "none"])},
+        optional={"level": st.integers(1, 4)},
+    ),
+    "domain.cpu.realtime": st.fixed_dictionaries({}, optional={"mask": cpusets}),
+    "domain.cpu.pinning": st.fixed_dictionaries(
+        {},
+        optional={
+            "cpuset": cpusets,
+            "emulator": cpusets,
+            "vcpus": st.lists(
+                st.fixed_dictionaries({"vcpu": st.integers(-1, 9), "cpuset": cpusets}),
+                max_size=2,
+                unique_by=lambda pin: pin["vcpu"],
+            ),
+        },
+    ),
+    "domain.cpu.numa.distances": st.sampled_from(["Declared", "FromHost", "Host"]),
+    "domain.cpu.numa.guestMappingPassthrough": st.sampled_from([{}, {"cells": 2}, {"cells": 17}]),
+    "domain.cpu.numa.interconnects": st.fixed_dictionaries(
+        {
+            "latencies": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "initiator": st.integers(0, 2),
+                        "target": st.integers(0, 2),
+                        "type": st.sampled_from(["Access", "Read", "Write"]),
+                        "latencyNanoseconds": st.integers(0, 70000),
+                    }
+                ),
+                max_size=2,
+            )
+        }
+    ),
+    "domain.cpu.numa.cells.0.distances": st.lists(
+        st.fixed_dictionaries({"cell": st.integers(0, 2), "value": st.integers(9, 256)}),
+        max_size=1,
+    ),
+    "domain.cpu.numa.cells.0.access": st.sampled_from(["Private", "Shared", "Public"]),
     "domain.cpu.numa.hostBinding": bindings,
     "domain.cpu.numa.cells.0.id": st.integers(-1, 2),
     "domain.cpu.numa.cells.0.cpus": cpusets,
@@ -64,7 +113,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "domain.memory.backing": st.fixed_dictionaries(
         {},
         optional={
-            "source": st.sampled_from(["Anonymous", "Memfd"]),
+            "source": st.sampled_from(["Anonymous", "Memfd", "File"]),
+            "discard": st.sampled_from(["Enabled", "Disabled"]),
+            "samePageMerging": st.sampled_from(["Enabled", "Disabled", "Off"]),
             "access": st.sampled_from(["Private", "Shared"]),
             "allocation": st.sampled_from(["Immediate", "OnDemand"]),
         },

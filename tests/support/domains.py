@@ -1,13 +1,14 @@
 """VMs, hosts and claims for rendering, made by rules simple enough to be seen to be right."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from numavm_agent.domain.model import Accelerator, Domain, HostFacts, VmToRender
 from numavm_agent.domain.render import render
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import EffectiveVM
+from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.numahost import EffectivePools
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
@@ -65,13 +66,24 @@ def facts_of(
 
 
 def claim_for(vm: EffectiveVM, host: HostFacts) -> Placement:
-    """Return a claim: guest cell i on host cell i modulo their number, or where the user bound it; CPUs in order."""
+    """Return a claim: guest cell i on host cell i modulo their number, or where the user bound it; CPUs in order.
+
+    Derived cells are split evenly over as many host cells as were asked for, else over all; a vCPU that is off
+    has no CPU.
+    """
+    if vm.derived_cells is not None:
+        vm = replace(vm, cells=_split(vm, vm.derived_cells.count or len(host.cells)))
     free = {cell: list(host.pools.dedicated & cpus) for cell, cpus in host.cells.items()}
     placed = []
     for cell in vm.cells:
         host_cells = cell.host_cells or CpuSet.of(cell.id % len(host.cells))
         first = host_cells.first()
-        pcpus = [CpuSet.of(free[first].pop(0)) for _ in cell.vcpus] if vm.dedicated else []
+        pcpus = [
+            CpuSet.of(_pick(free[first], vm.vcpu_candidates.get(vcpu)))
+            if vcpu in vm.boot_vcpus
+            else CpuSet()
+            for vcpu in (cell.vcpus if vm.dedicated else ())
+        ]
         placed.append(
             PlacedCell(
                 id=cell.id,
@@ -87,7 +99,7 @@ def claim_for(vm: EffectiveVM, host: HostFacts) -> Placement:
     dedicated = CpuSet.union_of(cpu for cell in placed for cpu in cell.pcpus)
     emulator = CpuSet()
     if vm.isolate_emulator_thread:
-        emulator = CpuSet.of(free[placed[0].host_cells.first()].pop(0))
+        emulator = CpuSet.of(_pick(free[placed[0].host_cells.first()], vm.emulator_candidates))
     return Placement(
         id="claim-1",
         epoch=1,
@@ -99,6 +111,34 @@ def claim_for(vm: EffectiveVM, host: HostFacts) -> Placement:
         emulator_cpus=emulator,
         overhead=Bytes(64 * 2**20),
         overhead_cell=placed[0].host_cells.first(),
+    )
+
+
+def _pick(free: list[int], candidates: CpuSet | None) -> int:
+    chosen = next(cpu for cpu in free if candidates is None or cpu in candidates)
+    free.remove(chosen)
+    return chosen
+
+
+def _split(vm: EffectiveVM, count: int) -> tuple[EffectiveCell, ...]:
+    (whole,) = vm.cells
+    threads = vm.threads_per_core
+    cores = vm.vcpus // threads
+    return tuple(
+        replace(
+            whole,
+            id=cell,
+            host_cells=None,
+            vcpus=CpuSet(
+                frozenset(
+                    core * threads + thread
+                    for core in range(cell, cores, count)
+                    for thread in range(threads)
+                )
+            ),
+            memory=Bytes(whole.memory // count),
+        )
+        for cell in range(count)
     )
 
 

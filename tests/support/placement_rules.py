@@ -108,6 +108,7 @@ class DeviceFacts:
         self.devices: dict[str, Mapping[str, Any]] = {
             device["address"]: device for device in status.get("pciDevices", [])
         }
+        self.permitted = status.get("permitted", {}).get("pciDevices", [])
         self.sockets = {
             cell["id"]: {cpu["socket"] for cpu in cell["cpus"]} for cell in status["cells"]
         }
@@ -119,8 +120,15 @@ class DeviceFacts:
             address
             for address, device in self.devices.items()
             if address not in held
+            and self._is_permitted(device)
             and (device.get("iommuGroup") is None or device["iommuGroup"] not in groups)
         ]
+
+    def _is_permitted(self, device: Mapping[str, Any]) -> bool:
+        """A permission names an address, or vendor and device: either way all it names must agree."""
+        return any(
+            all(device[part] == value for part, value in one.items()) for one in self.permitted
+        )
 
     def of_kind(self, wish: EffectiveHostDevice, address: str) -> bool:
         """Tell whether a device is of the kind asked for."""

@@ -56,6 +56,10 @@ def with_devices(random: Random, host: dict[str, Any]) -> dict[str, Any]:
         for cpu in cell["cpus"]:
             cpu["socket"] = at // 2
     host["status"]["pciDevices"] = devices
+    permitted = [{"vendor": vendor, "device": device} for vendor, device in KINDS]
+    if random.random() < 0.2:
+        permitted = [{"address": "0000:00:00.0"}, *permitted[1:]]
+    host["status"]["permitted"] = {**host["status"].get("permitted", {}), "pciDevices": permitted}
     return host
 
 

@@ -21,6 +21,7 @@ from numavm_api.placement import PlacedCell, Placement
 from numavm_api.pools import OtherUsers
 from numavm_api.quantity import GIBIBYTE, MEBIBYTE, Bytes
 from support.agent_values import cells, claim, held, host, shared_claim, shared_spec, spec
+from support.device_values import NIC, asks_for, host_with, pci
 
 
 def request(placement: Placement | None = None, **changes: Any) -> ClaimRequest:
@@ -192,6 +193,14 @@ REFUSALS: list[tuple[str, ClaimRequest, HostState, Why, str]] = [
         host(),
         Why.MEMORY_TAKEN,
         "wants 513Mi of host cell 0, but of its 512Mi for VMs 0 is held",
+    ),
+    ("device missing", asks_for(), host_with(), Why.DEVICE_MISSING, "no such PCI device"),
+    (
+        "device taken",
+        asks_for(),
+        host_with(pci(), foreign_devices=frozenset({NIC})),
+        Why.DEVICE_TAKEN,
+        "did not start",
     ),
     ("no emulation", request(), host(emulation_allowed=False), Why.UNSUPPORTED, "allowEmulation"),
 ]

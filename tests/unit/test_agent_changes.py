@@ -28,10 +28,38 @@ CELLS = [
 ]
 TWO_CELLS = {"cpu": {"cores": 2, "numa": {"cells": CELLS}}}
 
+MAXIMUM = {"guest": "1Gi", "maxGuest": "4Gi"}
+VIRTIO_MEM = {"name": "v", "cell": 0, "size": "512Mi", "virtioMem": {"requested": "64Mi"}}
+WITH_BLOCK = {**VIRTIO_MEM, "virtioMem": {"requested": "65536Ki", "block": "2Mi"}}
+DIMM = {"name": "d", "cell": 0, "size": "512Mi", "dimm": {}}
+DISK = {
+    "volumes": [{"name": "root", "hostDisk": {"path": "/srv/root.img"}}],
+}
+
+
+def modules(*given: dict[str, Any], **memory: Any) -> NumaVMSpec:
+    return spec({"memory": {**MAXIMUM, **memory}, "devices": {"memory": list(given)}})
+
+
+def disk(**fields: Any) -> NumaVMSpec:
+    return spec({"devices": {"disks": [{"name": "root", **fields}]}}, **DISK)
+
 
 @pytest.mark.parametrize(
     ("running", "wanted"),
     [
+        (modules(DIMM), modules(DIMM, slots=16)),
+        (modules(VIRTIO_MEM), modules(WITH_BLOCK)),
+        (modules(VIRTIO_MEM, DIMM), modules(DIMM, VIRTIO_MEM)),
+        (
+            modules(balloon={}),
+            modules(balloon={"autodeflate": "Disabled", "freePageReporting": "Disabled"}),
+        ),
+        (disk(), disk(disk={"bus": "virtio"}, dedicatedIOThread=False)),
+        (
+            spec({"ioThreads": {"count": 2}}),
+            spec({"ioThreads": {"threads": [{"id": 2}, {"id": 1}], "placement": "Shared"}}),
+        ),
         (spec(), spec()),
         (spec(), spec(runStrategy="Halted")),
         (spec(), spec(terminationGracePeriodSeconds=1)),
@@ -63,6 +91,28 @@ def test_what_is_the_same_after_defaulting_is_not_pending(
 @pytest.mark.parametrize(
     ("running", "wanted", "changes"),
     [
+        (
+            spec({"memory": MAXIMUM}),
+            modules(DIMM),
+            [
+                "spec.domain.devices.memory[d].cell: nothing -> 0",
+                "spec.domain.devices.memory[d].dimm: nothing -> {}",
+                "spec.domain.devices.memory[d].name: nothing -> d",
+                "spec.domain.devices.memory[d].size: nothing -> 512Mi",
+            ],
+        ),
+        (
+            modules(balloon={"target": "512Mi"}),
+            modules(balloon={"target": "1Gi"}),
+            ["spec.domain.memory.balloon.target: 512Mi -> 1Gi"],
+        ),
+        (modules(), modules(maxGuest="8Gi"), ["spec.domain.memory.maxGuest: 4Gi -> 8Gi"]),
+        (disk(), disk(cell=0), ["spec.domain.devices.disks[root].cell: nothing -> 0"]),
+        (
+            spec({"ioThreads": {"count": 1}}),
+            spec({"ioThreads": {"count": 2}}),
+            ["spec.domain.ioThreads.threads[2].id: nothing -> 2"],
+        ),
         (
             spec(),
             spec({"memory": {"guest": "2Gi"}}),

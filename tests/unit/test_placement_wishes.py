@@ -47,6 +47,7 @@ def device(name: str, affinity: NumaAffinity, cell: int | None = None) -> Effect
 
 
 def with_nics(one: dict[str, Any], **cells: int) -> dict[str, Any]:
+    one["status"]["permitted"] = {"pciDevices": [{"vendor": "8086", "device": "10d3"}]}
     one["status"]["pciDevices"] = [
         {
             "address": f"0000:{at:02x}:00.0",

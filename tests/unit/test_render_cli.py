@@ -126,3 +126,13 @@ def test_a_file_without_a_numavm_is_refused(tmp_path: Path, text: str) -> None:
 
     with pytest.raises(RejectedError, match=str(file)):
         run("-f", file)
+
+
+def test_without_a_host_the_cpus_are_those_that_the_spec_names() -> None:
+    cpu = {"cores": 2, "pinning": {"cpuset": "1-4,^3,6", "vcpus": [{"vcpu": 1, "cpuset": "0,9"}]}}
+    manifest = {"spec": spec_of({"cpu": cpu}).to_api()}
+
+    domain = etree.fromstring(domain_of(manifest, None).xml)
+
+    pins = [pin.get("cpuset") for pin in domain.iterfind("cputune/vcpupin")]
+    assert pins == ["1-2,4,6", "0,9"]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -13,18 +14,8 @@ from numavm_api.numavm import NumaVMSpec
 from numavm_api.validation import validate
 from support.domains import claim_for, facts_of, rendered, spec_of, vm_of
 from support.libvirt_schema import schema_errors
+from support.random_specs import CELLS, specs
 
-CELLS = 8
-SIZES = {"4Ki": ["64Mi", "1Gi", "1027Mi"], "2Mi": ["64Mi", "2Gi"], "1Gi": ["1Gi", "3Gi"]}
-BINDINGS = st.fixed_dictionaries(
-    {},
-    optional={
-        "mode": st.sampled_from(["Strict", "Preferred", "Interleave", "Restrictive"]),
-        "hostCells": st.sampled_from(["0", "1", "0-1", "0-3,^2", "0,2,4-7"]),
-    },
-)
-PATHS = st.from_regex(r"\A/[A-Za-z0-9._@:+,=-]{1,20}/[A-Za-z0-9_@:+,=-]{1,40}\Z")
-NAMES = st.lists(st.from_regex(r"\A[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?\Z"), max_size=4, unique=True)
 _SHAPE: dict[str, Any] = {
     "firmware": {"kernelBoot": {"kernel": "/k", "initrd": "/i", "args": "x"}},
     "cpu": {"model": "EPYC"},
@@ -40,106 +31,32 @@ ANY_TEXT = st.text(
 )
 
 
-@st.composite
-def numa_and_memory(draw: st.DrawFn, vcpus: int, threads: int) -> tuple[Any, dict[str, Any]]:
-    """Return `cpu.numa`, or None, and `memory`."""
-    if draw(st.booleans()):
-        return None, {"guest": draw(st.sampled_from(SIZES["4Ki"]))}
-    cores = vcpus // threads
-    count = draw(st.integers(1, min(cores, CELLS)))
-    home = [
-        core if core < count else draw(st.integers(0, count - 1)) for core in range(cores)
-    ]  # each cell has a core, the rest go anywhere
-    page = draw(st.sampled_from(list(SIZES)))
-    cells = []
-    for cell in range(count):
-        numbers = [
-            str(core * threads + thread)
-            for core in range(cores)
-            if home[core] == cell
-            for thread in range(threads)
-        ]
-        one = {"id": cell, "cpus": ",".join(numbers), "memory": draw(st.sampled_from(SIZES[page]))}
-        if draw(st.booleans()):
-            one["hostBinding"] = draw(BINDINGS)
-        cells.append(one)
-    memory = {} if page == "4Ki" else {"hugepages": {"pageSize": page}}
-    numa: dict[str, Any] = {"cells": draw(st.permutations(cells))}
-    if draw(st.booleans()):
-        numa["hostBinding"] = draw(BINDINGS)
-    return numa, memory
-
-
-@st.composite
-def specs(draw: st.DrawFn) -> NumaVMSpec:
-    """Return a spec whose fields each have their shape; whether they fit together is `validate`'s to say."""
-    threads = draw(st.sampled_from([1, 2, 4]))
-    cpu: dict[str, Any] = {
-        "sockets": draw(st.integers(1, 4)),
-        "dies": draw(st.integers(1, 2)),
-        "cores": draw(st.integers(1, 4)),
-        "threads": threads,
-        "model": draw(st.sampled_from(["host-passthrough", "host-model", "EPYC-v4"])),
-        "dedicatedCpuPlacement": draw(st.booleans()),
-    }
-    if cpu["dedicatedCpuPlacement"]:
-        cpu["isolateEmulatorThread"] = draw(st.booleans())
-    vcpus = cpu["sockets"] * cpu["dies"] * cpu["cores"] * threads
-    numa, memory = draw(numa_and_memory(vcpus, threads))
-    if numa:
-        cpu["numa"] = numa
-    memory["backing"] = draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "source": st.sampled_from(["Anonymous", "Memfd"]),
-                "access": st.sampled_from(["Private", "Shared"]),
-                "allocation": st.sampled_from(["Immediate", "OnDemand"]),
-            },
-        )
-    )
-    disks, cards = draw(NAMES), draw(NAMES)
-    paths = draw(st.lists(PATHS, min_size=len(disks), max_size=len(disks), unique=True))
-    domain: dict[str, Any] = {
-        "cpu": cpu,
-        "memory": memory,
-        "machine": {"type": draw(st.sampled_from(["q35", "pc"]))},
-        "devices": {
-            "disks": [
-                {"name": name, "disk": {"bus": draw(st.sampled_from(["virtio", "sata", "scsi"]))}}
-                for name in disks
-            ],
-            "interfaces": [
-                {"name": name, "model": draw(st.sampled_from(["virtio", "e1000e"]))}
-                for name in cards
-            ],
-        },
-    }
-    if draw(st.booleans()):
-        args = draw(st.text(st.characters(min_codepoint=32, max_codepoint=126)))
-        domain["firmware"] = {"kernelBoot": {"kernel": draw(PATHS), "args": args}}
-    rest: dict[str, Any] = {
-        "networks": [{"name": name, "user": {}} for name in cards],
-        "volumes": [
-            {"name": name, "hostDisk": {"path": path}}
-            for name, path in zip(disks, paths, strict=True)
-        ],
-    }
-    if draw(st.booleans()):
-        rest["restartToken"] = draw(st.text(max_size=64))
-    return NumaVMSpec.model_validate({"domain": domain, **rest})
-
-
-@given(
+ANY_SPEC = given(
     spec=specs(),
     accelerator=st.sampled_from(Accelerator),
     shape=st.sampled_from([1, 2, 3, 4, 8]),
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@ANY_SPEC
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_accepted_spec_renders_valid_xml(
     spec: NumaVMSpec, accelerator: Accelerator, shape: int
 ) -> None:
-    assume(not validate(spec))  # Hypothesis complains by itself where too few are accepted
+    check(spec, accelerator, shape)
+
+
+@pytest.mark.long
+@ANY_SPEC
+@settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+def test_thousands_of_accepted_specs_render_valid_xml(
+    spec: NumaVMSpec, accelerator: Accelerator, shape: int
+) -> None:
+    check(spec, accelerator, shape)
+
+
+def check(spec: NumaVMSpec, accelerator: Accelerator, shape: int) -> None:
+    assume(not validate(spec))
     machine = "pc-q35-7.2" if spec.domain.machine.type == "q35" else "pc-i440fx-7.2"
     # User-given bindings name cells up to 7; others go to the first `shape` cells.
     host = facts_of(CELLS, cpus=300, accelerator=accelerator, machine=machine)

@@ -134,6 +134,12 @@ DEVICE_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
             ".poolMin",
         ),
     ),
+    "PermittedPciDevice": (
+        Rule(
+            "has(self.address) ? !has(self.vendor) && !has(self.device) : has(self.vendor) && has(self.device)",
+            "'neither address alone nor vendor with device: set one of the two'",
+        ),
+    ),
     "HostDeviceSource": (
         Rule(
             "has(self.address) != has(self.selector)",

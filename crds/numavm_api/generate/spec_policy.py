@@ -56,6 +56,8 @@ _VARIABLES: Final = {
         + "]"
         f" + {_PINNING}.?vcpus.orValue([]).map(p,"
         " ['spec.domain.cpu.pinning.vcpus[vcpu=' + string(p.vcpu) + '].cpuset', string(p.cpuset)])"
+        f" + {_PINNING}.?ioThreads.orValue([]).map(p,"
+        " ['spec.domain.cpu.pinning.ioThreads[id=' + string(p.id) + '].cpuset', string(p.cpuset)])"
     ),
     # The first one with a range that runs backwards or a number past the limit, as [field, text], or nothing.
     "badCpusets": (

@@ -18,6 +18,7 @@ OPERATOR_FIELDS: Final = (
     "printableStatus",
     "nodeName",
     "placement",
+    "derivedCells",
     "refusals",
 )
 OPERATOR_LEASE: Final = "numavm-operator"

@@ -117,6 +117,10 @@ def api_server_argv(program: Path, settings: Settings, pki: Pki, directory: Path
         "--service-cluster-ip-range=10.96.0.0/24",
         "--endpoint-reconciler-type=none",  # it would publish loopback, which Endpoints refuse
         "--allow-privileged=true",
+        # For `kubectl logs` and `exec`, where there is a kubelet.
+        f"--kubelet-client-certificate={pki.admin.certificate}",
+        f"--kubelet-client-key={pki.admin.key}",
+        "--kubelet-preferred-address-types=InternalIP",
         "--profiling=false",
     ]
 

@@ -30,6 +30,28 @@ class GuestCpu(_Frozen):
     siblings: CpuSet
 
 
+class GuestAccess(_Frozen):
+    """What HMAT says of a node's memory, seen from the nodes that access it best."""
+
+    initiators: tuple[int, ...]
+    read_latency: int
+    """Nanoseconds, as all latencies; 0: the table has none."""
+    write_latency: int
+    read_bandwidth: int
+    """MiB a second, as all bandwidths; 0: the table has none."""
+    write_bandwidth: int
+
+
+class GuestCache(_Frozen):
+    """A memory-side cache; the kernel's numbers (Documentation/admin-guide/mm/numaperf.rst)."""
+
+    level: int
+    size: int
+    line_size: int
+    indexing: int
+    write_policy: int
+
+
 class GuestNode(_Frozen):
     """A NUMA node that the guest sees; ``cpus`` are its online CPUs."""
 
@@ -40,6 +62,9 @@ class GuestNode(_Frozen):
     distances: tuple[int, ...]
     hugepages: Mapping[int, int]
     """Page size in KiB -> number of pages."""
+    access: GuestAccess | None = None
+    """None: the guest has no HMAT."""
+    caches: tuple[GuestCache, ...] = ()
 
 
 class GuestDisk(_Frozen):
@@ -58,6 +83,15 @@ class GuestNic(_Frozen):
     node: int
 
 
+class GuestPciDevice(_Frozen):
+    """A PCI device, bridges included; ``node`` is -1 where the guest knows of none."""
+
+    address: str
+    vendor: str
+    device: str
+    node: int
+
+
 class Report(_Frozen):
     """One line of the witness guest."""
 
@@ -71,6 +105,7 @@ class Report(_Frozen):
     nodes: tuple[GuestNode, ...]
     disks: tuple[GuestDisk, ...]
     nics: tuple[GuestNic, ...]
+    pci: tuple[GuestPciDevice, ...] = ()
     touched_mib: int
     """Memory that it has written to on purpose."""
     command_line: str

@@ -155,7 +155,14 @@ def _interconnects(given: RenderInput) -> Interconnects | None:
     if given.effective.derived_cells is None:
         numa = given.spec.domain.cpu.numa
         return numa.interconnects if numa else None
-    found = [figure for _, placed in given.cells for figure in _host_figures(given, placed)]
+    every = [figure for _, placed in given.cells for figure in _host_figures(given, placed)]
+    ends = {(figure.initiator, figure.target) for figure in every}
+    # libvirt takes one direction between two cells ("Link already defined").
+    found = [
+        figure
+        for figure in every
+        if figure.initiator <= figure.target or (figure.target, figure.initiator) not in ends
+    ]
     if not found:
         return None
     return Interconnects(

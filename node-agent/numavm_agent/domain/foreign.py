@@ -1,6 +1,8 @@
-"""Domains that NumaVM did not start: which host CPUs they keep to themselves."""
+"""Domains that NumaVM did not start: which host CPUs and devices they keep to themselves."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from lxml import etree
 
@@ -25,3 +27,22 @@ def narrow_pins(domain_xml: str, online: CpuSet) -> CpuSet:
         texts.append(vcpu.get("cpuset"))
     pins = [CpuSet.parse(text) & online for text in texts if text]
     return CpuSet.union_of(pin for pin in pins if len(pin) <= vcpus and pin != online)
+
+
+def host_devices(domain_xml: str) -> frozenset[str]:
+    """Return the addresses of the host's PCI devices that a domain has, in the kernel's form.
+
+    Raises:
+        etree.XMLSyntaxError: `domain_xml` is no XML; libvirt never prints such.
+        ValueError: an address in it is no number.
+    """
+    domain = etree.fromstring(domain_xml.encode(), etree.XMLParser(resolve_entities=False))
+    found = domain.iterfind("devices/hostdev[@type='pci']/source/address")
+    return frozenset(_address(dict(node.attrib)) for node in found)
+
+
+def _address(parts: Mapping[str, str]) -> str:
+    domain, bus, slot, function = (
+        int(parts.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function")
+    )
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"

@@ -67,7 +67,8 @@ def settled_pins(
         vcpus=dict(sorted(vcpus.items())),
         emulator=emulator,
         floating=emulator,
-        io_threads=tuple(placement.io_thread_cpus),
+        io_threads=tuple(placement.io_thread_cpus)
+        or _io_thread_pins(placement, pools, cells, emulator, vm),
     )
 
 
@@ -142,7 +143,7 @@ def _emulator_pin(
     if placement.emulator_cpus:
         return placement.emulator_cpus
     if chosen is not None:
-        return _emulator_choice(placement, pools, cells, chosen)
+        return _floating_choice(placement, pools, cells, "emulator", chosen)
     here = cpus_of(placement.host_cells, cells)
     nobodys = here - held - pools.foreign
     for candidates in (pools.shared & here, pools.housekeeping & here, nobodys):
@@ -155,17 +156,39 @@ def _emulator_pin(
     )
 
 
-def _emulator_choice(
-    placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet], chosen: CpuSet
+def _floating_choice(
+    placement: Placement,
+    pools: EffectivePools,
+    cells: Mapping[int, CpuSet],
+    field: str,
+    chosen: CpuSet,
 ) -> CpuSet:
     offered = (pools.shared | pools.housekeeping) & cpus_of(placement.host_cells, cells)
     free = offered - placement.dedicated_cpus
     if chosen.isdisjoint(free):
         raise CannotRender(
-            f"spec.domain.cpu.pinning.emulator is {chosen}, but shared and housekeeping CPUs of "
+            f"spec.domain.cpu.pinning.{field} is {chosen}, but shared and housekeeping CPUs of "
             f"host cells {placement.host_cells} are {str(free) or 'none'}"
         )
     return chosen & free
+
+
+def _io_thread_pins(
+    placement: Placement,
+    pools: EffectivePools,
+    cells: Mapping[int, CpuSet],
+    emulator: CpuSet,
+    vm: EffectiveVM | None,
+) -> tuple[CpuSet, ...]:
+    """Return the CPUs of each I/O thread where any was chosen by hand; else nothing: they float like the emulator."""
+    if vm is None or not vm.io_thread_candidates:
+        return ()
+    return tuple(
+        _floating_choice(placement, pools, cells, f"ioThreads[id={number}].cpuset", chosen)
+        if (chosen := vm.io_thread_candidates.get(number)) is not None
+        else emulator
+        for number in vm.io_threads.ids
+    )
 
 
 def _refuse_missing_cpus(placement: Placement, cells: Mapping[int, CpuSet]) -> None:

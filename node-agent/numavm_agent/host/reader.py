@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -39,9 +39,15 @@ _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 class LinuxHostReader:
     """Linux, as seen below a root directory."""
 
-    def __init__(self, root: Path = Path("/"), *, kvm_probe_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        root: Path = Path("/"),
+        *,
+        kvm_probe_seconds: float = 60.0,
+        kvm_probe: Callable[[str], KvmProbe] | None = None,
+    ) -> None:
         self._root = root
-        self._kvm_probe_seconds = kvm_probe_seconds
+        self._kvm_probe = kvm_probe or (lambda emulator: probe_kvm(emulator, kvm_probe_seconds))
         self._proc = root / "proc"
 
     def boot_id(self) -> str:
@@ -54,7 +60,7 @@ class LinuxHostReader:
 
     def probe_kvm(self, emulator: str) -> KvmProbe:
         """Run guest code under KVM and tell whether it really ran; takes seconds."""
-        return probe_kvm(emulator, self._kvm_probe_seconds)
+        return self._kvm_probe(emulator)
 
     def kubelet_runs(self) -> bool:
         """Tell whether a kubelet hands out CPUs of this host: its pod resources socket is there."""

@@ -155,6 +155,11 @@ class LibvirtHypervisor:
         with self._domain(uuid, "ask QEMU where memory is of") as domain:
             return cell_addresses(partial(_ask_monitor, domain), sizes)
 
+    def pin_io_thread(self, uuid: str, io_thread: int, cpus: CpuSet) -> None:
+        """Set the affinity of an I/O thread, now."""
+        with self._domain(uuid, f"pin I/O thread {io_thread} to {cpus} of") as domain:
+            domain.pinIOThread(io_thread, _cpu_map(domain, cpus), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
     def take_ends(self) -> tuple[DomainEnd, ...]:
         """Return the ends that events told of since the last call, oldest first."""
         with self._ends_lock:

@@ -7,14 +7,15 @@ asking. A refusal names the claim's part, what it wants, and what is there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from numavm_agent.domain.model import Accelerator
+from numavm_agent.reconcile.device_admission import DevicesHere, device_refusals, too_old_for
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM, effective
-from numavm_api.numahost import EffectivePools, HeldClaim, HostCell
+from numavm_api.numahost import EffectivePools, HeldClaim, HostCell, PciDevice, Permitted
 from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import CpuPlacement, Placement
 from numavm_api.quantity import BASE_PAGE, Bytes, format_bytes
@@ -54,6 +55,12 @@ class HostState:
     kvm: bool
     emulation_allowed: bool
     max_vcpus: int
+    libvirt_version: str = ""
+    pci_devices: Sequence[PciDevice] = ()
+    """The host's PCI devices as the kernel shows them."""
+    foreign_devices: frozenset[str] = frozenset()
+    """Addresses of devices that domains of others hold."""
+    permitted: Permitted = field(default_factory=Permitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +153,11 @@ def _same_domain(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
             ("mode", was.mode, cell.mode),
             ("number of pcpus", len(was.pcpus), len(cell.pcpus)),
         )
-        for field, old, new in facts:
+        for fact, old, new in facts:
             if old != new:
                 yield Refused(
                     Why.SPEC_CHANGED,
-                    f"placement.cells[{cell.id}].{field} is {new}, but the running domain has {old}",
+                    f"placement.cells[{cell.id}].{fact} is {new}, but the running domain has {old}",
                 )
 
 
@@ -173,20 +180,29 @@ def _spec_unchanged(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
             "the claim was made for another spec",
         )
     vm = resolved(effective(request.spec), request.placement)
-    for field, claimed, asked in _shape(request.placement, vm):
+    yield from _told_apart(_extras(request.placement, vm))
+    yield from _told_apart(_shape(request.placement, vm))
+
+
+def _told_apart(parts: Iterator[tuple[str, str, str]]) -> Iterator[Refused]:
+    for part, claimed, asked in parts:
         if claimed != asked:
-            yield Refused(Why.SPEC_CHANGED, f"{field} is {claimed}, but the spec says {asked}")
+            yield Refused(Why.SPEC_CHANGED, f"{part} is {claimed}, but the spec says {asked}")
+
+
+def _extras(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, str]]:
+    """Yield what must be the same of I/O threads and host devices."""
+    io_threads = str(vm.dedicated_io_threads)
+    yield "number of placement.ioThreadCpus", str(len(placement.io_thread_cpus)), io_threads
+    devices = sorted(device.name for device in vm.host_devices)
+    held = sorted(device.name for device in placement.devices)
+    yield "placement.devices[].name", str(held), str(devices)
 
 
 def _shape(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, str]]:
     """Yield (field, what the claim says, what the spec says) for all that must be the same in both."""
     kind = CpuPlacement.DEDICATED if vm.dedicated else CpuPlacement.SHARED
     yield "placement.cpuPlacement", str(placement.cpu_placement), str(kind)
-    io_threads = str(vm.dedicated_io_threads)
-    yield "number of placement.ioThreadCpus", str(len(placement.io_thread_cpus)), io_threads
-    devices = sorted(device.name for device in vm.host_devices)
-    held = sorted(device.name for device in placement.devices)
-    yield "placement.devices[].name", str(held), str(devices)
     if vm.derived_cells is not None:
         every = CpuSet(frozenset(range(vm.vcpus)))
         vcpus = CpuSet.union_of(cell.vcpus for cell in placement.cells)
@@ -225,6 +241,22 @@ def _cells_known(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
 def _paths(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
     for problem in request.path_problems:
         yield Refused(Why.NOT_PERMITTED, problem)
+
+
+def _devices(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    devices = DevicesHere(
+        devices=host.pci_devices,
+        permitted=host.permitted,
+        held=host.held,
+        foreign=host.foreign_devices,
+    )
+    wanted = effective(request.spec).host_devices
+    modules = effective(request.spec).modules
+    for reason, message in (
+        *device_refusals(request.placement, wanted, devices),
+        *too_old_for(modules, host.libvirt_version),
+    ):
+        yield Refused(reason, message)
 
 
 def _vcpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
@@ -442,6 +474,7 @@ _RULES: Final[Sequence[_Rule]] = (
     _cells_known,
     _vcpus,
     _paths,
+    _devices,
     _dedicated_cpus,
     _shared_cpus,
     _vms_left_afloat,

@@ -318,7 +318,8 @@ def _cpus(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, Any]:
     if cpu.pinning is not None:
         pins = {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()}
         emulator = {"emulator": str(vm.emulator_candidates)} if vm.emulator_candidates else {}
-        document["pinning"] = {"vcpus": pins, **emulator}
+        threads = {str(number): str(cpus) for number, cpus in vm.io_thread_candidates.items()}
+        document["pinning"] = {"vcpus": pins, "ioThreads": threads, **emulator}
     if vm.realtime is not None:
         document["realtime"] = {"mask": str(vm.realtime.vcpus), "priority": vm.realtime.priority}
     return document

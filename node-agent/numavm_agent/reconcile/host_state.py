@@ -37,6 +37,8 @@ class HostNow:
     highest_epoch: int
     qemu: Qemu | None
     """None: it is being found out."""
+    foreign_devices: frozenset[str] = frozenset()
+    """Host devices that domains of others hold."""
 
     @property
     def pools(self) -> EffectivePools:
@@ -81,6 +83,10 @@ class HostNow:
             kvm=self.qemu is not None and self.qemu.kvm.works,
             emulation_allowed=self.spec.allow_emulation,
             max_vcpus=self.qemu.emulator.max_vcpus if self.qemu else 0,
+            libvirt_version=self.qemu.libvirt_version if self.qemu else "",
+            pci_devices=self.topology.pci_devices,
+            foreign_devices=self.foreign_devices,
+            permitted=self.spec.permitted,
         )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 from lxml import etree
 
-from numavm_agent.domain.foreign import narrow_pins
+from numavm_agent.domain.foreign import host_devices, narrow_pins
 from numavm_agent.domain.metadata import DomainRecord, UnreadableMetadata, read_metadata
 from numavm_agent.domain.model import Accelerator
 from numavm_agent.errors import DomainMissing
@@ -55,6 +55,8 @@ class Inventory:
     """By uid."""
     foreign_cpus: CpuSet
     """CPUs that domains of others keep to themselves."""
+    foreign_devices: frozenset[str] = frozenset()
+    """Host devices that domains of others hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class _Managed:
 @dataclass(frozen=True, slots=True)
 class _Foreign:
     cpus: CpuSet
+    devices: frozenset[str]
     read_at: float
 
 
@@ -95,15 +98,17 @@ class InventoryReader:
         self._known = {run: known for run, known in self._known.items() if run in current}
         managed: dict[str, ManagedDomain] = {}
         foreign = CpuSet()
+        devices: frozenset[str] = frozenset()
         for seen in domains:
             match self._know(seen, online):
                 case _Managed() as known:
                     managed[seen.uuid] = self._managed(seen, known)
                 case _Foreign() as known:
                     foreign = foreign | known.cpus
+                    devices = devices | known.devices
                 case None:
                     continue
-        return Inventory(managed, foreign)
+        return Inventory(managed, foreign, devices)
 
     def forget(self, uuid: str) -> None:
         """Read a domain's metadata again: they were changed."""
@@ -134,7 +139,7 @@ class InventoryReader:
             )
             record = None
         if record is None or record.uid != seen.uuid:
-            return _Foreign(narrow_pins(xml, online), self.clock.boottime())
+            return _Foreign(narrow_pins(xml, online), host_devices(xml), self.clock.boottime())
         domain = etree.fromstring(xml.encode())
         memory = int(domain.findtext("currentMemory") or 0)
         os_type = domain.find("os/type")

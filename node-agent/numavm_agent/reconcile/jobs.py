@@ -6,7 +6,7 @@ loop looks again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from numavm_agent.domain.metadata import DomainRecord, metadata_xml
@@ -117,7 +117,12 @@ class Jobs:
             raise DomainMissing(f"domain {settling.name} has no process")
         try:
             if settling.restore:
-                self.put(settling.uuid, settling.pins, self.reader.threads(pid))
+                self.put(
+                    settling.uuid,
+                    settling.pins,
+                    self.reader.threads(pid),
+                    io_threads=settling.vm.io_threads.ids,
+                )
             return self.read(settling, pid)
         except ProcessLookupError as error:
             raise DomainMissing(f"domain {settling.name}: {error}") from error
@@ -163,13 +168,21 @@ class Jobs:
         self.kill.reach(KillPoint.AFTER_DESTROY)
         return Stopped(metadata_changed=False)
 
-    def put(self, uuid: str, pins: Pins, threads: tuple[ThreadState, ...]) -> None:
+    def put(
+        self, uuid: str, pins: Pins, threads: tuple[ThreadState, ...], *, io_threads: Sequence[int]
+    ) -> None:
         """Pin what is not where it belongs, and nothing else."""
         for thread in threads:
             wanted = pins.vcpus.get(thread.vcpu) if thread.vcpu is not None else None
             if thread.vcpu is not None and wanted is not None and thread.allowed != wanted:
                 self.hypervisor.pin_vcpu(uuid, thread.vcpu, wanted)
-        if any(thread.vcpu is None and thread.allowed != pins.emulator for thread in threads):
+        here = {thread.io_thread: thread for thread in threads}
+        for at, number in enumerate(io_threads):
+            wanted = pins.of_io_thread(at)
+            if number in here and here[number].allowed != wanted:
+                self.hypervisor.pin_io_thread(uuid, number, wanted)
+        others = [one for one in threads if one.vcpu is None and one.io_thread not in io_threads]
+        if any(thread.allowed != pins.emulator for thread in others):
             self.hypervisor.pin_emulator(uuid, pins.emulator)
 
     def _pages(

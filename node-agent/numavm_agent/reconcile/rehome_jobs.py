@@ -211,7 +211,12 @@ class RehomeJobs:
                 kill.reach(KillPoint.GROUPS_WIDENED)
             case Step.THREADS:
                 kill.reach(KillPoint.PAGES_MOVED)
-                self.jobs.put(moving.record.uid, moving.pins, self.jobs.reader.threads(pid))
+                self.jobs.put(
+                    moving.record.uid,
+                    moving.pins,
+                    self.jobs.reader.threads(pid),
+                    io_threads=moving.vm.io_threads.ids,
+                )
                 kill.reach(KillPoint.THREADS_MOVED)
             case Step.NARROW:
                 self._allow(narrowed(seen, moving.target))

@@ -60,6 +60,8 @@ class Rehomer:
         """Return why a domain's memory cannot be moved while it runs; None: it can."""
         if domain.has_host_devices or domain.record.placement.devices:
             return "a device of the host is assigned to it, and may write to any of its pages"
+        if domain.record.spec is not None and domain.record.spec.domain.devices.memory:
+            return "memory modules are plugged into it, and only boot memory can be moved"
         return self._tools.rehome.memory.why_fixed()
 
     def absorb(self, memory: VmMemory, moved: Moved) -> None:

@@ -12,6 +12,7 @@ from numavm_agent.reconcile.balloon_report import balloon_status
 from numavm_agent.reconcile.changes import pending_changes
 from numavm_agent.reconcile.conditions import Finding, dated
 from numavm_agent.verify.judge import Verdict
+from numavm_agent.verify.module_figures import memory_now
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
 from numavm_api.effective import effective
 from numavm_api.lifecycle import Wanted
@@ -22,6 +23,7 @@ from numavm_api.vm_status import (
     DomainState,
     DomainStatus,
     MemoryStatus,
+    ModuleStatus,
     NumaStatus,
     OperationStatus,
     ShutoffReason,
@@ -57,6 +59,8 @@ class Running:
     """What libvirt says the guest has."""
     verdict: Verdict | None
     """What the kernel said last; None: not yet read."""
+    modules: tuple[ModuleStatus, ...] | None = None
+    """Its memory modules; None: it has none, or they are not yet read."""
     balloon: BalloonSeen | None = None
     """What libvirt says of its balloon now; None: it cannot say, or there is none."""
     operation: OperationStatus | None = None
@@ -239,11 +243,15 @@ def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
 
 def _memory(there: Running, built_from: NumaVMSpec, view: VmView, *, now: str) -> MemoryStatus:
     balloon = balloon_status(there.balloon, built_from, view.vm.status.memory, now=now)
+    vm, modules = effective(built_from), there.modules or ()
     return MemoryStatus(
-        guest_at_boot=effective(built_from).memory,
-        guest_requested=effective(view.vm.spec).memory,
-        guest_current=balloon.actual if balloon is not None else there.memory,
+        guest_at_boot=vm.memory_with_modules,
+        guest_requested=effective(view.vm.spec).memory_with_modules,
+        guest_current=memory_now(vm.memory, modules, balloon)
+        if modules or balloon
+        else there.memory,
         balloon=balloon,
+        devices=list(modules),
     )
 
 

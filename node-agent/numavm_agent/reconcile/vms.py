@@ -30,6 +30,7 @@ from numavm_agent.reconcile.inventory import InventoryReader, ManagedDomain
 from numavm_agent.reconcile.jobs import JobOutcome, Moved, Settled, Settling
 from numavm_agent.reconcile.keeping import Keeper
 from numavm_agent.reconcile.memory import VmMemory
+from numavm_agent.reconcile.module_reader import ModuleReader
 from numavm_agent.reconcile.operations import StopCause, is_stop
 from numavm_agent.reconcile.powers import power_problems
 from numavm_agent.reconcile.rehome import status_of
@@ -65,6 +66,7 @@ class VmReconciler:
         self._tools = tools
         self._inventory = inventory
         self._keeper = keeper
+        self._modules = ModuleReader(tools.hypervisor, tools.clock)
         self._rehomer = Rehomer(tools)
         self.memory: dict[str, VmMemory] = {}
         self._names: dict[str, tuple[str, str]] = {}
@@ -80,6 +82,7 @@ class VmReconciler:
         """Let go of a VM that is no longer here."""
         self.memory.pop(uid, None)
         self._names.pop(uid, None)
+        self._modules.forget(uid)
 
     def note_ends(self, ends: tuple[DomainEnd, ...]) -> None:
         """Remember libvirt's word on why domains ended, until the loop comes upon it."""
@@ -169,6 +172,7 @@ class VmReconciler:
                 domain.record.spec,
                 domain.memory,
                 verdict,
+                modules=self._modules.of(domain),
                 balloon=domain.seen.balloon,
                 operation=status_of(domain.record, memory.percent),
                 why_fixed=self._rehomer.why_fixed(domain),

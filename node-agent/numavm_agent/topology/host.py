@@ -120,8 +120,8 @@ def _pci_devices(files: KernelFiles) -> Iterator[PciDevice]:
         yield PciDevice(
             address=address,
             cell=NO_CELL if cell is None else int(cell),
-            vendor=files.text(f"{device}/vendor"),
-            device=files.text(f"{device}/device"),
+            vendor=files.text(f"{device}/vendor").removeprefix("0x"),
+            device=files.text(f"{device}/device").removeprefix("0x"),
             class_code=class_code,
             iommu_group=None if group is None else int(group),
         )

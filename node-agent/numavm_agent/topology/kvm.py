@@ -32,6 +32,12 @@ _BOOT_SECTOR: Final = bytes.fromhex(
 )
 
 
+_TELLS_DEBUG_EXIT: Final = bytes.fromhex("66ba0105")
+_TELLS_SERIAL: Final = bytes.fromhex("66baf803")
+"""`movw $port, %dx` before the guest says that it is done: to isa-debug-exit, or to the first serial port (0x3f8)."""
+_SECTOR: Final = 512
+
+
 @dataclass(frozen=True, slots=True)
 class KvmProbe:
     """What the probe found."""
@@ -59,8 +65,17 @@ def run_probe_guest(emulator: str, accelerator: str, deadline_seconds: float) ->
     """Run the tiny guest under an accelerator of QEMU, `kvm` or `tcg`."""
     with tempfile.TemporaryDirectory(prefix="numavm-probe-") as directory:
         image = Path(directory) / "boot.img"
-        image.write_bytes(_BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa")
+        image.write_bytes(_bootable(_BOOT_SECTOR))
         return _run(_argv(emulator, accelerator, image, deadline_seconds), deadline_seconds)
+
+
+def serial_boot_image() -> bytes:
+    """Return a disk whose guest does the same work and says so by a byte `U` on its first serial port."""
+    return _bootable(_BOOT_SECTOR.replace(_TELLS_DEBUG_EXIT, _TELLS_SERIAL))
+
+
+def _bootable(code: bytes) -> bytes:
+    return code.ljust(_SECTOR - 2, b"\0") + b"\x55\xaa"
 
 
 def _argv(emulator: str, accelerator: str, image: Path, deadline_seconds: float) -> list[str]:
@@ -82,16 +97,17 @@ def _run(argv: list[str], deadline_seconds: float) -> KvmProbe:
             argv, capture_output=True, text=True, timeout=deadline_seconds + 5, check=False
         )
     except subprocess.TimeoutExpired:
-        return KvmProbe(works=False, message=_too_late(deadline_seconds))
+        return KvmProbe(works=False, message=too_late(deadline_seconds))
     except OSError as error:
         return KvmProbe(works=False, message=f"{argv[0]}: {error.strerror}")
     if done.returncode == _SUCCESS:
         return KvmProbe(works=True, message="guest code ran")
     if done.returncode == timed_out:
-        return KvmProbe(works=False, message=_too_late(deadline_seconds))
+        return KvmProbe(works=False, message=too_late(deadline_seconds))
     said = done.stderr.strip().splitlines()[-1:] or ["no message"]
     return KvmProbe(works=False, message=f"QEMU ended with {done.returncode}: {said[0]}"[:250])
 
 
-def _too_late(deadline_seconds: float) -> str:
+def too_late(deadline_seconds: float) -> str:
+    """Return the words for a guest that did not say in time that it is done."""
     return f"a guest did not finish a moment's work in {deadline_seconds:g} s"

@@ -9,9 +9,9 @@ the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from numavm_agent.verify.parsers import MemoryMapping, Policy
 from numavm_api.cpu import BindingMode
@@ -22,9 +22,11 @@ from numavm_api.quantity import Bytes
 _MEMFD_NAME: Final = "/memfd:memory-backend-memfd"
 """QEMU's name for the memory of a memory-backend-memfd (backends/hostmem-memfd.c)."""
 _FILE_NAME: Final = re.compile(
-    r"/.*/(ram-node\d+|qemu_back_mem\._objects_ram-node\d+\.\w+)( \(deleted\))?"
+    r"/.*/(qemu_back_mem\._objects_)?(ram-node\d+|memua-mem-[-a-z0-9]+)(\.\w+)?( \(deleted\))?"
 )
 """Memory of a memory-backend-file: libvirt's name below memory_backing_dir, QEMU's on hugetlbfs (softmmu/physmem.c)."""
+
+Key = TypeVar("Key", bound=Hashable)
 
 POLICIES: Final = {
     BindingMode.STRICT: frozenset({Policy.BIND}),
@@ -80,20 +82,20 @@ class Block:
         return CpuSet.union_of(mapping.nodes for mapping in self.mappings)
 
 
-def blocks_of_cells(
-    cells: Sequence[PlacedCell], mappings: Iterable[MemoryMapping]
-) -> dict[int, Block]:
-    """Return guest cell -> its block; a cell whose memory is not there is left out.
+def blocks_of(
+    promised: Mapping[Key, PlacedCell], mappings: Iterable[MemoryMapping]
+) -> dict[Key, Block]:
+    """Return the block of each cell or module; one whose memory is not there is left out.
 
     Blocks bound as promised are given out first, so that one wrong block never looks like two.
     """
-    free = _blocks(mappings, {cell.memory for cell in cells})
-    found: dict[int, Block] = {}
+    free = _blocks(mappings, {cell.memory for cell in promised.values()})
+    found: dict[Key, Block] = {}
     for fits in (_is_as_promised, _has_size_and_pages, _has_size):
-        for cell in cells:
+        for key, cell in promised.items():
             block = next((block for block in free if fits(block, cell)), None)
-            if cell.id not in found and block is not None:
-                found[cell.id] = block
+            if key not in found and block is not None:
+                found[key] = block
                 free.remove(block)
     return found
 

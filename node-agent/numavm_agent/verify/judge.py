@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from numavm_agent.domain.pins import Pins
-from numavm_agent.verify.guest_memory import Block, blocks_at, blocks_of_cells
+from numavm_agent.verify.guest_memory import Block, blocks_at, blocks_of
+from numavm_agent.verify.modules import module_problems, promised_modules
 from numavm_agent.verify.parsers import NOTHING, OTHER, MemoryMapping, ThreadState
 from numavm_api.backing import Allocation
 from numavm_api.conditions import Reason
@@ -73,18 +74,27 @@ def verify(
             judged: nobody but QEMU itself can set them anew.
     """
     moved = addresses is not None
-    if addresses is not None:
-        blocks = blocks_at(placement.cells, mappings, addresses)
-    else:
-        blocks = blocks_of_cells(placement.cells, mappings)
+    modules = {} if moved else promised_modules(placement, vm)
+    blocks, plugged = _blocks_of(placement, modules, mappings, addresses)
     cells = [
-        _cell_status(cell, pins, threads, blocks.get(cell.id), vm.boot_vcpus, moved=moved)
+        _cell_status(
+            cell,
+            pins,
+            threads,
+            CellMemory(
+                blocks.get(cell.id),
+                [block for name, block in plugged.items() if modules[name].id == cell.id],
+            ),
+            vm.boot_vcpus,
+            moved=moved,
+        )
         for cell in placement.cells
     ]
     problems = (
         *thread_problems(pins, threads, vm),
         *_locking(vm, threads),
         *_page_problems(placement, vm, blocks, moved=moved),
+        *(Problem(reason, text) for reason, text in module_problems(vm, modules, plugged)),
         *_spanning(placement, vm),
     )
     return Verdict(numa=NumaStatus(cells=cells, verified_at=now), problems=problems)
@@ -95,18 +105,22 @@ def thread_problems(
 ) -> tuple[Problem, ...]:
     """Return every thread that may run elsewhere than promised, and every vCPU without a thread.
 
-    A vCPU's thread may run exactly where promised; an emulator's thread there or on a part of it. A
-    vCPU that is off has no thread.
+    A vCPU's thread may run exactly where promised; an I/O thread or an emulator's there or on a
+    part of it. A vCPU that is off has no thread.
     """
     found = _vcpu_threads(threads)
+    io_threads = vm.io_threads.ids
     wrong = [
         *_wrong_vcpus(pins.vcpus, found, vm.boot_vcpus),
+        *_wrong_io_threads(pins, threads, io_threads),
         *_wrong_scheduling(vm, found),
         *(
             f"thread {thread.tid} ({thread.name}) may run on {thread.allowed or 'nothing'}, "
             f"promised {pins.emulator}"
             for thread in threads
-            if thread.vcpu is None and not thread.allowed <= pins.emulator
+            if thread.vcpu is None
+            and thread.io_thread not in io_threads
+            and not thread.allowed <= pins.emulator
         ),
     ]
     return tuple(Problem(Reason.THREADS_MISPLACED, message) for message in wrong)
@@ -129,6 +143,18 @@ def _wrong_vcpus(
         yield f"vCPU {vcpu} has a thread, but no CPU was promised to it"
 
 
+def _wrong_io_threads(
+    pins: Pins, threads: Sequence[ThreadState], ids: Sequence[int]
+) -> Iterator[str]:
+    found = {thread.io_thread: thread for thread in threads}
+    for at, number in enumerate(ids):
+        thread, promised = found.get(number), pins.of_io_thread(at)
+        if thread is None:
+            yield f"I/O thread {number} has no thread"
+        elif not thread.allowed <= promised:
+            yield f"I/O thread {number} may run on CPUs {thread.allowed}, promised {promised}"
+
+
 def _wrong_scheduling(vm: EffectiveVM, found: Mapping[int, ThreadState]) -> Iterator[str]:
     for vcpu, thread in sorted(found.items()):
         realtime = vm.realtime is not None and vcpu in vm.realtime.vcpus
@@ -146,6 +172,24 @@ def _locking(vm: EffectiveVM, threads: Sequence[ThreadState]) -> Iterator[Proble
             Reason.PAGES_MISPLACED,
             f"{format_bytes(locked)} of the process are locked, promised {format_bytes(wanted)}",
         )
+
+
+def _blocks_of(
+    placement: Placement,
+    modules: Mapping[str, PlacedCell],
+    mappings: Iterable[MemoryMapping],
+    addresses: Mapping[int, int] | None,
+) -> tuple[dict[int, Block], dict[str, Block]]:
+    """Return the blocks of cells, and those of modules; a VM with modules is never moved (see `rehoming`)."""
+    if addresses is not None:
+        return blocks_at(placement.cells, mappings, addresses), {}
+    promised: dict[int | str, PlacedCell] = {cell.id: cell for cell in placement.cells}
+    promised.update(modules.items())
+    found = blocks_of(promised, mappings)
+    return (
+        {key: block for key, block in found.items() if isinstance(key, int)},
+        {key: block for key, block in found.items() if isinstance(key, str)},
+    )
 
 
 def _page_problems(
@@ -207,29 +251,45 @@ def _spanning(placement: Placement, vm: EffectiveVM) -> Iterator[Problem]:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class CellMemory:
+    """What was found of a cell's memory."""
+
+    block: Block | None
+    """Its boot memory."""
+    plugged: Sequence[Block]
+    """Its modules."""
+
+
 def _cell_status(
     cell: PlacedCell,
     pins: Pins,
     threads: Sequence[ThreadState],
-    block: Block | None,
+    memory: CellMemory,
     online: CpuSet,
     *,
     moved: bool,
 ) -> CellStatus:
+    """What is resident counts the cell's modules too: they lie where the cell does, or it is not aligned."""
     found = _vcpu_threads(threads)
     allowed = [found[vcpu].allowed for vcpu in cell.vcpus if vcpu in found]
-    resident = block.resident() if block else {}
+    block = memory.block
+    there = [*([block] if block else []), *memory.plugged]
+    resident: dict[int, Bytes] = {}
+    for one in there:
+        for host, size in one.resident().items():
+            resident[host] = Bytes(resident.get(host, 0) + size)
     return CellStatus(
         id=cell.id,
         host_cells=cell.host_cells,
         vcpus=cell.vcpus,
         pcpus=CpuSet.union_of(allowed),
-        resident=[Resident(host_cell=host, bytes=size) for host, size in resident.items()],
+        resident=[Resident(host_cell=host, bytes=resident[host]) for host in sorted(resident)],
         pinned=all(
             found[vcpu].allowed == pins.vcpus.get(vcpu) if vcpu in found else vcpu not in online
             for vcpu in cell.vcpus
         ),
         aligned=block is not None
-        and (moved or block.is_bound_as(cell))
+        and (moved or all(one.is_bound_as(cell) for one in there))
         and all(host in cell.host_cells for host in resident),
     )

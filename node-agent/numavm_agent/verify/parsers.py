@@ -16,6 +16,8 @@ from numavm_api.cpuset import CpuSet
 from numavm_api.quantity import BASE_PAGE, KIBIBYTE, Bytes
 
 _VCPU_NAME: Final = re.compile(r"CPU (?P<vcpu>\d+)/(?:KVM|TCG)")
+_IO_THREAD_NAME: Final = re.compile(r"IO iothread(?P<id>\d+)")
+"""QEMU's name for the thread of an iothread object that libvirt named (iothread_complete() in iothread.c)."""
 _POLICY: Final = re.compile(
     r"(?P<start>[0-9a-f]+) "
     r"(?P<mode>default|local|prefer \(many\)|prefer|bind|weighted interleave|interleave)"
@@ -65,6 +67,12 @@ class ThreadState:
         """The vCPU that this thread runs; None: it belongs to the emulator."""
         found = _VCPU_NAME.fullmatch(self.name)
         return int(found["vcpu"]) if found else None
+
+    @property
+    def io_thread(self) -> int | None:
+        """The I/O thread that this is; None: it is none."""
+        found = _IO_THREAD_NAME.fullmatch(self.name)
+        return int(found["id"]) if found else None
 
 
 @dataclass(frozen=True, slots=True)

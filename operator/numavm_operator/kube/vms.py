@@ -60,6 +60,9 @@ class KubeVmWriter:
         if node_name is not None and placement is not None:
             status["nodeName"] = node_name
             status["placement"] = placement.to_api()
+        derived = derived_cells(vm, placement)
+        if derived is not None:
+            status["derivedCells"] = derived
         told = [refusal.to_api() for refusal in refusals]
         if told:
             status["refusals"] = told
@@ -102,6 +105,15 @@ class KubeVmWriter:
         self.kill_switch.reach(KillPoint.BEFORE_FINALIZER_REMOVAL)
         written = await self.client.json_patch(numavm_path(*vm.key), [_unchanged(vm), remove])
         return read_vm(written, vm)
+
+
+def derived_cells(vm: Vm, placement: Placement | None) -> int | None:
+    """Return how many guest cells a VM that derives them keeps from its first placement on; None: none."""
+    numa = vm.spec.domain.cpu.numa if vm.spec else None
+    if numa is None or numa.guest_mapping_passthrough is None:
+        return None
+    placed = len(placement.cells) if placement else None
+    return numa.guest_mapping_passthrough.cells or vm.status.derived_cells or placed
 
 
 def _unchanged(vm: Vm) -> Json:

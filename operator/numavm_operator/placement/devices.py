@@ -23,7 +23,7 @@ NO_CELL: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class HostDevice:
-    """A PCI device that VMs may have."""
+    """A PCI device of the host."""
 
     address: str
     host_cell: int
@@ -32,21 +32,34 @@ class HostDevice:
     """Vendor and product."""
     group: int | None
     """IOMMU group."""
+    permitted: bool = True
+    """Whether the administrator lets VMs have it."""
 
 
 def devices_of(status: NumaHostStatus) -> tuple[HostDevice, ...]:
-    """Return the devices that the host's report names and its administrator permits."""
+    """Return the devices that the host's report names, and whether its administrator permits them."""
+    permits = status.permitted.permits_device
     devices = [
-        HostDevice(one.address, one.cell, (one.vendor, one.device), one.iommu_group)
+        HostDevice(
+            one.address,
+            one.cell,
+            (one.vendor, one.device),
+            one.iommu_group,
+            permits(address=one.address, vendor=one.vendor, device=one.device),
+        )
         for one in status.pci_devices
     ]
     return tuple(sorted(devices, key=lambda device: device.address))
 
 
 def free_devices(devices: Sequence[HostDevice], held: Container[str]) -> tuple[HostDevice, ...]:
-    """Return the devices no part of whose IOMMU group is held."""
+    """Return the permitted devices no part of whose IOMMU group is held."""
     groups = {one.group for one in devices if one.address in held and one.group is not None}
-    return tuple(one for one in devices if one.address not in held and one.group not in groups)
+    return tuple(
+        one
+        for one in devices
+        if one.permitted and one.address not in held and one.group not in groups
+    )
 
 
 def answers(device: HostDevice, need: DeviceNeed) -> bool:

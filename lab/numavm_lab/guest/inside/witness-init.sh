@@ -68,6 +68,40 @@ list_hugepages() { # NODE-DIRECTORY -> $pages
 	done
 }
 
+list_access() { # NODE-DIRECTORY -> $access: what HMAT says of the node's memory, from its best initiators
+	access=null
+	initiators=$1/access0/initiators
+	[ -r "$initiators/read_latency" ] || return
+	nodes=
+	for initiator in "$initiators"/node[0-9]*; do
+		[ -e "$initiator" ] && nodes="$nodes,${initiator##*node}"
+	done
+	access="\"initiators\":[${nodes#,}]"
+	for name in read_latency write_latency read_bandwidth write_bandwidth; do
+		read_file "$initiators/$name" 0
+		case $name in
+		read_latency) key=readLatency ;;
+		write_latency) key=writeLatency ;;
+		read_bandwidth) key=readBandwidth ;;
+		*) key=writeBandwidth ;;
+		esac
+		access="$access,\"$key\":$text"
+	done
+	access="{$access}"
+}
+
+list_caches() { # NODE-DIRECTORY -> $caches
+	caches=
+	for cache in "$1"/memory_side_cache/index[0-9]*; do
+		[ -r "$cache/size" ] || continue
+		read -r size <"$cache/size"
+		read -r line <"$cache/line_size"
+		read -r indexing <"$cache/indexing"
+		read -r policy <"$cache/write_policy"
+		caches="$caches,{\"level\":${cache##*index},\"size\":$size,\"lineSize\":$line,\"indexing\":$indexing,\"writePolicy\":$policy}"
+	done
+}
+
 list_nodes() { # -> $list
 	list=
 	for node in /sys/devices/system/node/node[0-9]*; do
@@ -77,7 +111,9 @@ list_nodes() { # -> $list
 			[ "$key" = MemTotal: ] && memory=$size && break
 		done <"$node/meminfo"
 		list_hugepages "$node"
-		list="$list,{\"id\":${node##*node},\"cpus\":\"$cpus\",\"memoryKib\":$memory,\"distances\":[$(echo $distances | tr ' ' ,)],\"hugepages\":{${pages#,}}}"
+		list_access "$node"
+		list_caches "$node"
+		list="$list,{\"id\":${node##*node},\"cpus\":\"$cpus\",\"memoryKib\":$memory,\"distances\":[$(echo $distances | tr ' ' ,)],\"hugepages\":{${pages#,}},\"access\":$access,\"caches\":[${caches#,}]}"
 	done
 }
 
@@ -101,6 +137,17 @@ list_nics() { # -> $list
 	done
 }
 
+list_pci() { # -> $list
+	list=
+	for device in /sys/bus/pci/devices/*; do
+		[ -r "$device/vendor" ] || continue
+		read -r vendor <"$device/vendor"
+		read -r product <"$device/device"
+		read_file "$device/numa_node" -1
+		list="$list,{\"address\":\"${device##*/}\",\"vendor\":\"${vendor#0x}\",\"device\":\"${product#0x}\",\"node\":$text}"
+	done
+}
+
 observe() { # -> $seen: all but the sequence number and the clock
 	read -r online </sys/devices/system/cpu/online
 	read -r possible </sys/devices/system/cpu/possible
@@ -112,7 +159,9 @@ observe() { # -> $seen: all but the sequence number and the clock
 	list_disks
 	seen="$seen,\"disks\":[${list#,}]"
 	list_nics
-	seen="$seen,\"nics\":[${list#,}],\"touchedMib\":$touched,\"commandLine\":\"$escaped_command_line\""
+	seen="$seen,\"nics\":[${list#,}]"
+	list_pci
+	seen="$seen,\"pci\":[${list#,}],\"touchedMib\":$touched,\"commandLine\":\"$escaped_command_line\""
 }
 
 report() {

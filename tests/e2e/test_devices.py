@@ -1,0 +1,248 @@
+"""Devices on real host cells: modules, expander buses of both machines, a host device by VFIO, the balloon at boot.
+
+The oracles are the guest's sysfs and the host's numa_maps. The host of these tests is one of its own: it has an IOMMU
+and a network card on the bus of its cell 1.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from numavm_api.cpuset import CpuSet
+from numavm_lab.controlplane.plane import ControlPlane
+from numavm_lab.guest import Report, parse_reports
+from numavm_lab.hosts import LabHost
+from numavm_lab.hosts.model import load_hosts
+from numavm_lab.kernel_view import KernelView, kernel_view
+from numavm_lab.stack import Stack
+from support.vms import Manifest, Vms, is_ready, vm_manifest
+from support.wait import wait_for
+
+pytestmark = pytest.mark.lab
+
+HOSTS = Path(__file__).resolve().parents[2] / "deploy" / "lab" / "devices.yaml"
+HOST = "host-d"
+CARD = {"vendor": "8086", "device": "10d3"}
+"""Intel 82574L, QEMU's e1000e: what the host gives away."""
+BALLOON = ("1af4", "1002")
+MEBIBYTE = 2**20
+CELL, DIMM, VIRTIO_MEM, REQUESTED, TARGET = 160, 128, 256, 128, 192
+"""MiB: a guest cell, the module of cell 0, the module of cell 1 and what is requested of it, the balloon's target."""
+
+
+def booting(name: str, **domain: Any) -> Manifest:
+    """Return a VM of two cells that boots the witness, and takes memory that is plugged in into use by itself."""
+    size = f"{CELL}Mi"
+    manifest = vm_manifest(name, [(1, size), (1, size)], boots=True, dedicated=False)
+    given = manifest["spec"]["domain"]
+    given["firmware"]["kernelBoot"]["args"] += " memhp_default_state=online_movable"
+    manifest["spec"] |= {"networks": [{"name": "net", "user": {}}]}
+    manifest["spec"]["domain"] = {**given, **domain}
+    return manifest
+
+
+EXPRESS = booting(
+    "express",
+    memory={"maxGuest": "2Gi", "slots": 4},
+    devices={
+        "interfaces": [{"name": "net", "cell": 0}],
+        "memory": [
+            {"name": "stick", "cell": 0, "size": f"{DIMM}Mi", "dimm": {"slot": 2}},
+            {
+                "name": "rubber",
+                "cell": 1,
+                "size": f"{VIRTIO_MEM}Mi",
+                "virtioMem": {"requested": f"{REQUESTED}Mi"},
+            },
+        ],
+        "hostDevices": [{"name": "card", "cell": 1, "source": {"selector": CARD}}],
+    },
+)
+CONVENTIONAL = booting(
+    "conventional",
+    machine={"type": "pc"},
+    memory={"balloon": {"target": f"{TARGET}Mi", "statsPeriodSeconds": 2, "cell": 1}},
+    devices={"interfaces": [{"name": "net", "cell": 0, "model": "virtio"}]},
+)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A whole of its own, with the one host."""
+    directory = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
+    plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
+    made = Stack(directory, plane=plane, progress=print)
+    try:
+        made.up(load_hosts(HOSTS))
+        yield made
+    finally:
+        made.down()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def host(stack: Stack) -> LabHost:
+    return stack.lab.host(HOST)
+
+
+@pytest.fixture(scope="module")
+def vms(stack: Stack) -> Iterator[Vms]:
+    """Both VMs, on their way; the administrator permits the card."""
+    with stack.admin() as api:
+        made = Vms(api, "default")
+        made.patch_host(HOST, permitted={"pciDevices": [CARD]})
+        made.create(EXPRESS)
+        made.create(CONVENTIONAL)
+        yield made
+        made.delete_and_wait("express", "conventional")
+
+
+def figures(vm: Manifest) -> dict[str, Any]:
+    return dict(vm.get("status", {}).get("memory", {}))
+
+
+def has_grown(vm: Manifest) -> bool:
+    """Tell whether the guest has all that is requested of the virtio-mem device."""
+    modules = figures(vm).get("devices", [])
+    grown = [one for one in modules if one["model"] == "virtio-mem"]
+    return is_ready(vm) and bool(grown) and grown[0].get("current") == f"{REQUESTED}Mi"
+
+
+def has_shrunk(vm: Manifest) -> bool:
+    """Tell whether the guest has given back what the balloon asks for."""
+    return is_ready(vm) and figures(vm).get("balloon", {}).get("actual") == f"{TARGET}Mi"
+
+
+@pytest.fixture(scope="module")
+def express(vms: Vms) -> Manifest:
+    return vms.wait("express", has_grown, 300, "Ready, virtio-mem at what is requested")
+
+
+@pytest.fixture(scope="module")
+def conventional(vms: Vms) -> Manifest:
+    return vms.wait("conventional", has_shrunk, 300, "Ready, balloon at its target")
+
+
+def report_of(host: LabHost, vm: Manifest, until: Callable[[Report], bool]) -> Report:
+    """Return the guest's newest report, once it is as `until` wants it."""
+    words = ["sh", "-c", 'cat /var/log/libvirt/qemu/*_"$1"*serial*.log', "serial"]
+    uid = vm["metadata"]["uid"]
+    reports = wait_for(
+        lambda: parse_reports(host.exec([*words, uid[:8]], check=False).stdout),
+        until=lambda seen: bool(seen) and until(seen[-1]),
+        deadline_seconds=180,
+        poll_seconds=1,
+        describe=f"a report of {vm['metadata']['name']}",
+    )
+    return reports[-1]
+
+
+@pytest.fixture(scope="module")
+def express_guest(host: LabHost, express: Manifest) -> Report:
+    enough = 0.7 * (CELL + REQUESTED) * 1024
+    return report_of(
+        host, express, lambda seen: min(node.memory_kib for node in seen.nodes) > enough
+    )
+
+
+@pytest.fixture(scope="module")
+def kernel(host: LabHost, express: Manifest) -> KernelView:
+    view = kernel_view(host, express["metadata"]["uid"])
+    assert view is not None
+    return view
+
+
+def home_of(vm: Manifest) -> dict[int, int]:
+    """Return guest cell -> host cell, as promised."""
+    return {
+        cell["id"]: CpuSet.parse(cell["hostCells"]).first()
+        for cell in vm["status"]["placement"]["cells"]
+    }
+
+
+def test_the_guest_sees_each_module_in_its_cell(express_guest: Report) -> None:
+    sizes = {0: CELL + DIMM, 1: CELL + REQUESTED}
+
+    for node in express_guest.nodes:
+        # MemTotal is less than the cell: the kernel keeps its own image and page structs out of it.
+        assert 0.7 * sizes[node.id] * 1024 < node.memory_kib <= sizes[node.id] * 1024
+
+
+def test_each_module_lies_on_the_host_cell_of_its_guest_cell(
+    express: Manifest, kernel: KernelView
+) -> None:
+    home = home_of(express)
+    bound = [one for one in kernel.mappings if one.policy == "bind"]
+    promised = {home[0]: CELL + DIMM, home[1]: CELL + REQUESTED}
+
+    assert {one.nodeset.first() for one in bound} == set(home.values())
+    for mapping in bound:
+        assert set(mapping.resident_bytes) <= set(mapping.nodeset)
+    assert promised == {cell: size // MEBIBYTE for cell, size in kernel.resident_bytes().items()}
+
+
+def test_the_claim_holds_the_modules(express: Manifest) -> None:
+    plugged = {cell["id"]: cell["plugged"] for cell in express["status"]["placement"]["cells"]}
+
+    assert plugged == {0: f"{DIMM}Mi", 1: f"{REQUESTED}Mi"}
+
+
+def test_status_lists_the_modules(express: Manifest) -> None:
+    memory = figures(express)
+
+    assert memory["devices"] == [
+        {
+            "name": "rubber",
+            "model": "virtio-mem",
+            "cell": 1,
+            "size": f"{VIRTIO_MEM}Mi",
+            "requested": f"{REQUESTED}Mi",
+            "current": f"{REQUESTED}Mi",
+        },
+        {"name": "stick", "model": "dimm", "cell": 0, "size": f"{DIMM}Mi"},
+    ]
+    assert memory["guestCurrent"] == f"{2 * CELL + DIMM + REQUESTED}Mi"
+
+
+def test_a_card_behind_a_pcie_expander_has_the_node_of_its_cell(express_guest: Report) -> None:
+    assert [nic.node for nic in express_guest.nics] == [0]
+
+
+def test_the_host_device_is_behind_the_bus_of_its_cell(express_guest: Report) -> None:
+    cards = [one for one in express_guest.pci if (one.vendor, one.device) == tuple(CARD.values())]
+
+    assert [card.node for card in cards] == [1]
+
+
+def test_the_guest_cell_of_the_host_device_is_on_the_devices_host_cell(
+    express: Manifest, host: LabHost
+) -> None:
+    (held,) = express["status"]["placement"]["devices"]
+    node = host.exec(["cat", f"/sys/bus/pci/devices/{held['address']}/numa_node"]).stdout.strip()
+    driver = host.exec(["readlink", f"/sys/bus/pci/devices/{held['address']}/driver"]).stdout
+
+    assert home_of(express)[1] == int(node) == held["hostCell"] == 1
+    assert driver.strip().endswith("/vfio-pci")
+
+
+def test_the_boot_balloon_is_what_the_guest_has_given_back(conventional: Manifest) -> None:
+    balloon = figures(conventional)["balloon"]
+
+    assert (balloon["target"], balloon["actual"]) == (f"{TARGET}Mi", f"{TARGET}Mi")
+    assert balloon["stale"] is False
+
+
+def test_behind_a_conventional_expander_the_guest_sees_the_node_of_the_cell(
+    host: LabHost, conventional: Manifest
+) -> None:
+    seen = report_of(host, conventional, lambda report: bool(report.nics))
+    balloons = [one.node for one in seen.pci if (one.vendor, one.device) == BALLOON]
+
+    assert [nic.node for nic in seen.nics] == [0]
+    assert balloons == [1]
