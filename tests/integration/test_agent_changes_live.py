@@ -189,7 +189,12 @@ def test_vcpus_are_added_under_an_amended_claim_and_the_guest_uses_them(growing:
     first = claim_for(vm, 1, CpuSet.of(0))
     vm.claim(first)
     vm.wait("NumaAligned", "True")
-    wait_for(lambda: online_in_guest(vm), until=lambda on: on == "0", describe="the guest booted")
+    wait_for(
+        lambda: online_in_guest(vm),
+        until=lambda on: on == "0",
+        describe="the guest booted",
+        deadline_seconds=180,
+    )
     qemu = vm.qemu()
     vm.patch({"domain": {"cpu": {"sockets": 2}}})
     vm.wait_domain("seen", observedGeneration=vm.get()["metadata"]["generation"])
@@ -198,7 +203,12 @@ def test_vcpus_are_added_under_an_amended_claim_and_the_guest_uses_them(growing:
 
     vm.claim(claim_for(vm, 2, None).replacing(first))
     vm.wait_domain("added", placementId="claim-2", deadline_seconds=120)
-    wait_for(lambda: online_in_guest(vm), until=lambda on: on == "0-1", describe="the guest's CPUs")
+    wait_for(
+        lambda: online_in_guest(vm),
+        until=lambda on: on == "0-1",
+        describe="the guest's CPUs",
+        deadline_seconds=180,
+    )
     vm.wait("NumaAligned", "True")
     topology = vm.status()["currentCPUTopology"]
     assert (topology["onlineVcpus"], topology["vcpus"]) == ("0-1", 2)
@@ -210,7 +220,12 @@ def test_vcpus_that_the_claim_holds_already_are_added_without_another(growing: V
     vm.claim(claim_for(vm, 1, None))
     vm.wait("NumaAligned", "True")
     vm.patch({"domain": {"cpu": {"sockets": 2}}})
-    wait_for(lambda: online_in_guest(vm), until=lambda on: on == "0-1", describe="the guest's CPUs")
+    wait_for(
+        lambda: online_in_guest(vm),
+        until=lambda on: on == "0-1",
+        describe="the guest's CPUs",
+        deadline_seconds=180,
+    )
     wait_for(
         lambda: vm.status()["currentCPUTopology"]["onlineVcpus"],
         until=lambda on: on == "0-1",
@@ -234,7 +249,9 @@ def test_a_dimm_is_plugged_into_the_running_guest_under_an_amended_claim(
         first = claim_for(vm, 1, None)
         vm.claim(first)
         vm.wait("NumaAligned", "True")
-        before = wait_for(lambda: memory_in_guest(vm), describe="the guest booted")
+        before = wait_for(
+            lambda: memory_in_guest(vm), describe="the guest booted", deadline_seconds=180
+        )
         qemu = vm.qemu()
         module = {"name": "m0", "cell": 0, "size": "128Mi", "dimm": {}}
         vm.patch({"domain": {"devices": {"memory": [module]}}})
@@ -248,6 +265,7 @@ def test_a_dimm_is_plugged_into_the_running_guest_under_an_amended_claim(
         wait_for(
             lambda: memory_in_guest(vm),
             until=lambda kib: kib == before + 128 * 1024,
+            deadline_seconds=180,
             describe="the guest has the module's memory",
         )
         vm.wait("NumaAligned", "True")
