@@ -92,19 +92,19 @@ def test_what_is_the_same_after_defaulting_is_not_pending(
     ("running", "wanted", "changes"),
     [
         (
-            spec({"memory": MAXIMUM}),
             modules(DIMM),
+            spec({"memory": MAXIMUM}),
             [
-                "spec.domain.devices.memory[d].cell: nothing -> 0",
-                "spec.domain.devices.memory[d].dimm: nothing -> {}",
-                "spec.domain.devices.memory[d].name: nothing -> d",
-                "spec.domain.devices.memory[d].size: nothing -> 512Mi",
+                "spec.domain.devices.memory[d].cell: 0 -> nothing",
+                "spec.domain.devices.memory[d].dimm: {} -> nothing",
+                "spec.domain.devices.memory[d].name: d -> nothing",
+                "spec.domain.devices.memory[d].size: 512Mi -> nothing",
             ],
         ),
         (
-            modules(balloon={"target": "512Mi"}),
-            modules(balloon={"target": "1Gi"}),
-            ["spec.domain.memory.balloon.target: 512Mi -> 1Gi"],
+            modules(balloon={"autodeflate": "Disabled"}),
+            modules(balloon={"autodeflate": "Enabled"}),
+            ["spec.domain.memory.balloon.autodeflate: Disabled -> Enabled"],
         ),
         (modules(), modules(maxGuest="8Gi"), ["spec.domain.memory.maxGuest: 4Gi -> 8Gi"]),
         (disk(), disk(cell=0), ["spec.domain.devices.disks[root].cell: nothing -> 0"]),
@@ -253,7 +253,7 @@ def test_vcpus_are_on_once_the_claim_has_room_for_all_of_them() -> None:
         assert str(after.domain.cpu.boot_vcpus) == on
 
 
-def modules(*names: str, room: str = "4Gi", **kinds: Any) -> NumaVMSpec:
+def with_dimms(*names: str, room: str = "4Gi", **kinds: Any) -> NumaVMSpec:
     devices = [{"name": name, "cell": 0, "size": "1Gi", "dimm": {}} for name in names]
     devices += [{"name": name, "cell": 0, "size": "1Gi", **kind} for name, kind in kinds.items()]
     return spec({"memory": {"guest": "1Gi", "maxGuest": room}, "devices": {"memory": devices}})
@@ -264,13 +264,13 @@ def module_effects(running: NumaVMSpec, wanted: NumaVMSpec) -> set[Effect]:
 
 
 def test_a_dimm_is_plugged_into_a_running_guest_that_has_room_and_nothing_is_taken_out() -> None:
-    assert module_effects(modules(), modules("m1")) == {Effect.LIVE}
-    assert module_effects(modules("m1"), modules("m0", "m1")) == {Effect.LIVE}
-    assert module_effects(modules("m1"), modules()) == {Effect.RESTART}
-    assert module_effects(modules("m1"), modules("m0")) == {Effect.RESTART}
-    assert Effect.RESTART in module_effects(modules(), modules("m1", room="8Gi"))
-    other = modules(v0={"virtioMem": {"requested": "512Mi"}})
-    assert module_effects(modules(), other) == {Effect.RESTART}
+    assert module_effects(with_dimms(), with_dimms("m1")) == {Effect.LIVE}
+    assert module_effects(with_dimms("m1"), with_dimms("m0", "m1")) == {Effect.LIVE}
+    assert module_effects(with_dimms("m1"), with_dimms()) == {Effect.RESTART}
+    assert module_effects(with_dimms("m1"), with_dimms("m0")) == {Effect.RESTART}
+    assert Effect.RESTART in module_effects(with_dimms(), with_dimms("m1", room="8Gi"))
+    other = with_dimms(v0={"virtioMem": {"requested": "512Mi"}})
+    assert module_effects(with_dimms(), other) == {Effect.RESTART}
 
 
 @pytest.mark.parametrize(("plugged", "names"), [("1Gi", ["m0"]), ("2Gi", ["m0", "m1"])])
@@ -281,5 +281,5 @@ def test_modules_are_there_once_the_claim_has_room_for_all_of_them(
     (cell,) = claimed.cells
     room = cell.model_copy(update={"plugged": parse_bytes(plugged)})
     held = claimed.model_copy(update={"cells": [room]})
-    after = applied_live(modules("m0"), modules("m0", "m1"), held)
+    after = applied_live(with_dimms("m0"), with_dimms("m0", "m1"), held)
     assert [device.name for device in after.domain.devices.memory] == names
