@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from numavm_agent.domain.pins import Pins
+from numavm_agent.reconcile.memory_figures import is_worth_telling
 from numavm_agent.verify.judge import Verdict, verify
 from numavm_agent.verify.memory_figures import MemoryFigures, memory_figures
 from numavm_agent.verify.parsers import MemoryMapping, Policy, ThreadState
@@ -196,3 +197,29 @@ def test_without_a_balloon_the_guest_has_its_cells_and_modules() -> None:
 def _without_balloon(document: dict[str, Any]) -> dict[str, Any]:
     del document["domain"]["memory"]["balloon"]
     return document
+
+
+def balloon_at(actual: int, virtio: int = 128, usable: int = 50) -> MemoryFigures:
+    """Return figures with so many MiB in the guest; virtio-mem has 128 to reach, the balloon 96."""
+    xml = LIVE.replace(">65536</current>", f">{virtio * 1024}</current>")
+    stats = {"actual": actual * 1024, "last_update": 1000, "usable": usable * 1024}
+    return memory_figures(effective(SPEC), xml, stats, period_seconds=5, now=1001)
+
+
+@pytest.mark.parametrize(
+    ("told", "fresh", "seconds", "news"),
+    [
+        (balloon_at(128), balloon_at(120), 5, False),  # on its way: once a minute is enough
+        (balloon_at(128), balloon_at(120), 60, True),
+        (balloon_at(128), balloon_at(96), 5, True),  # it has arrived
+        (balloon_at(96, virtio=64), balloon_at(96), 5, True),
+        (balloon_at(96), balloon_at(96), 3600, False),
+        (balloon_at(96, usable=5000), balloon_at(96, usable=5049), 3600, False),  # less than 1 %
+        (balloon_at(96, usable=5000), balloon_at(96, usable=5051), 3600, True),
+        (balloon_at(96, usable=5000), balloon_at(96, usable=9000), 59, False),
+    ],
+)
+def test_when_figures_are_told(
+    told: MemoryFigures, fresh: MemoryFigures, seconds: float, *, news: bool
+) -> None:
+    assert is_worth_telling(told, fresh, seconds=seconds) is news
