@@ -37,5 +37,6 @@ test: setup lint ## Run lint and the suites unit, golden, integration, e2e
 test-long: setup ## Run sweeps and soaks
 	@$(AS_ROOT) .venv/bin/pytest tests -m long
 
-bench: setup ## Print tables of figures, JSON beside them
+bench: setup ## Print tables of figures, JSON beside them (BENCH_SIZE=full: more seeds, an hour)
+	@hack/bench-venv.sh
 	@$(AS_ROOT) env PYTHONPATH=tests .venv/bin/python tests/bench/run.py

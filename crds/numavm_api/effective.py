@@ -145,6 +145,8 @@ class EffectiveVM:
     """Whether the distances are those of the placement's host cells, as for derived cells always."""
     realtime: EffectiveRealtime | None = None
     last_level_cache: LastLevelCache = LastLevelCache.PREFER
+    has_balloon: bool = False
+    """The guest can give memory back: what was resident at its start need not stay so."""
 
     @property
     def boot_vcpus(self) -> CpuSet:
@@ -220,6 +222,7 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         modules=modules,
         balloon_target=spec.domain.memory.balloon.target if spec.domain.memory.balloon else None,
         io_threads=io_threads,
+        has_balloon=spec.domain.memory.balloon is not None,
     )
 
 

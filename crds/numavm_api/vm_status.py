@@ -137,22 +137,22 @@ class CpuTopologyStatus(StatusModel):
 
 
 class BalloonStatus(StatusModel):
-    """The guest's balloon. A target is a wish; `actual` is what the guest really left itself."""
+    """The guest's balloon: what the host asks for, what the guest has, and what it says of itself."""
 
     target: Quantity
-    """What the guest was told to keep."""
+    """What the spec wants the guest to have; all of it where the spec names none."""
     actual: Quantity
-    """What it has kept, by QEMU's word."""
+    """What it has, by the balloon's word. A guest without the driver never follows."""
     available: Quantity | None = None
     """Memory that the guest's kernel manages, by its own word."""
     usable: Quantity | None = None
-    """Memory that it could give to programs without swapping."""
+    """What a new program in the guest could use, by its own word."""
     unused: Quantity | None = None
-    """Memory that it does not use at all."""
+    """What nothing in the guest uses, by its own word."""
     last_update: Time | None = None
-    """When the guest last gave its own figures."""
+    """When the guest last spoke of itself."""
     stale: bool | None = None
-    """True: the guest's figures are too old to be told, and are left out. Left out: it is not asked for any."""
+    """True: it has not spoken for three periods; its figures are of then."""
 
 
 class ModuleStatus(StatusModel):
@@ -182,7 +182,7 @@ class MemoryStatus(StatusModel):
     guest_current: Quantity
     """What libvirt says it has now."""
     balloon: BalloonStatus | None = None
-    """Its balloon."""
+    """Its balloon. Left out: it has none."""
     devices: list[ModuleStatus] = Field(default=[], max_length=MAX_MODULES)
     """Its memory modules, by name."""
 

@@ -37,6 +37,18 @@ class LibvirtState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class BalloonSeen:
+    """libvirt's word on a domain's balloon (VIR_DOMAIN_STATS_BALLOON), and the guest's own figures if it gives any."""
+
+    current: Bytes
+    available: Bytes | None = None
+    usable: Bytes | None = None
+    unused: Bytes | None = None
+    last_update: int = 0
+    """When the guest last spoke of itself, in seconds since the epoch; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class DomainSeen:
     """A domain that libvirt lists as active."""
 
@@ -45,6 +57,8 @@ class DomainSeen:
     run_id: int
     """libvirt's id of this run: another one is another QEMU process."""
     state: LibvirtState
+    balloon: BalloonSeen | None = None
+    """None: it has none, or libvirt cannot say now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +128,14 @@ class Hypervisor(Protocol):
         """Set the affinity of all threads that are neither vCPUs nor I/O threads, now."""
         ...
 
+    def set_balloon(self, uuid: str, target: Bytes) -> None:
+        """Ask the guest to keep so much memory; returns at once, whether the guest follows or not."""
+        ...
+
+    def set_balloon_period(self, uuid: str, seconds: int) -> None:
+        """Have the guest asked for its figures so often; 0: never."""
+        ...
+
     def cell_addresses(self, uuid: str, sizes: Mapping[int, Bytes]) -> Mapping[int, int]:
         """Return guest cell -> an address of its QEMU process within that cell's memory, for cells of boot memory.
 
@@ -124,10 +146,6 @@ class Hypervisor(Protocol):
 
     def pin_io_thread(self, uuid: str, io_thread: int, cpus: CpuSet) -> None:
         """Set the affinity of an I/O thread, now."""
-        ...
-
-    def memory_stats(self, uuid: str) -> Mapping[str, int]:
-        """Return virDomainMemoryStats: amounts in KiB by libvirt's names, `last_update` in seconds since the epoch."""
         ...
 
     def take_ends(self) -> tuple[DomainEnd, ...]:

@@ -1,12 +1,18 @@
-"""The placement against plain best fit and fragmentation gradient: same fleets, same streams, same run."""
+"""The placement against Nova, best fit, fragmentation gradient and the optimum: same fleets, streams and run.
+
+`BENCH_SIZE=full` takes more seeds and longer streams (about an hour on two cores); else it is done in minutes. Nova is
+given only the first VMs of a stream where each of its decisions takes long; the figures of the others are for all.
+"""
 
 from __future__ import annotations
 
 import heapq
+import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 from rich.console import Console
@@ -14,13 +20,45 @@ from rich.progress import track
 
 from bench import placement_mix as mix
 from bench.placement_peers import Peer, best_fit, fragmentation_gradient
+from bench.placement_rivals import Ideal, Nova, most_vcpus
 from bench.report import Table, percentile
 from numavm_operator.placement import Fleet, Host, Placed, Refusal, place, request_for
 
 LOAD = 1.0
 """vCPUs asked for in the long run, as a part of the fleet's CPUs."""
-RUNS = ((50, 2500, (1, 2, 3)), (200, 3000, (1,)), (1000, 600, (1,)))
-"""(hosts, requests, seeds)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Streams on a fleet."""
+
+    hosts: int
+    requests: int
+    seeds: tuple[int, ...]
+    slow: int
+    """How many of the VMs a placer gets that takes long."""
+    ideal: bool = False
+    """Whether CP-SAT is asked too: exact, and slow."""
+
+
+RUNS = {
+    "quick": (
+        Run(4, 150, (1, 2), slow=150, ideal=True),
+        Run(50, 2500, (1,), slow=2500),
+        Run(200, 1500, (1,), slow=600),
+        Run(1000, 1200, (1,), slow=60),
+        Run(5000, 1200, (1,), slow=12),
+    ),
+    "full": (
+        Run(6, 300, (1, 2, 3, 4, 5, 6), slow=300, ideal=True),
+        Run(50, 2500, (1, 2, 3, 4, 5), slow=2500),
+        Run(200, 6000, (1, 2, 3), slow=6000),
+        Run(1000, 6000, (1, 2), slow=300),
+        Run(5000, 6000, (1,), slow=60),
+    ),
+}
+STATIC = {"quick": (6, 75, (1, 2, 3)), "full": (6, 75, tuple(range(1, 11)))}
+"""(hosts, VMs that come and stay, seeds): how near each placer comes to the best packing there is."""
 COLUMNS = (
     "hosts: placer",
     "accepted vCPUs",
@@ -43,12 +81,20 @@ class Placer(Protocol):
     def leave(self, uid: str) -> None:
         """Give back what a VM holds."""
 
+    def end(self) -> None:
+        """End what was started."""
+
+    @property
+    def seconds(self) -> float:
+        """CPU seconds of the last decision, where it was made in another process; else 0."""
+
 
 class Engine:
     """The product's placement, with the claim written into its fleet as the operator does."""
 
     def __init__(self, hosts: list[Host]) -> None:
         """Start with empty hosts."""
+        self.seconds = 0.0
         self._numbers = {host.name: number for number, host in enumerate(hosts)}
         self._fleet = Fleet.empty()
         for host in hosts:
@@ -80,14 +126,21 @@ class Engine:
         """Give back what a VM holds."""
         self._fleet = self._fleet.without_claim(self._where.pop(uid), uid)
 
+    def end(self) -> None:
+        """There is nothing to end."""
+
 
 class PlainPeer:
     """A reference placer, which knows no causes."""
 
     def __init__(self, peer: Peer) -> None:
         """Wrap a peer."""
+        self.seconds = 0.0
         self._peer = peer
         self.leave = peer.leave
+
+    def end(self) -> None:
+        """There is nothing to end."""
 
     def place(self, arrival: mix.Arrival) -> tuple[int, tuple[int, ...]] | str:
         """Place a VM."""
@@ -96,9 +149,13 @@ class PlainPeer:
 
 PLACERS: dict[str, Callable[[list[Host]], Placer]] = {
     "NumaVM": Engine,
+    "Nova spread": lambda hosts: Nova(hosts, "spread"),
+    "Nova pack": lambda hosts: Nova(hosts, "pack"),
     "best fit": lambda hosts: PlainPeer(Peer(hosts, best_fit)),
     "FGD": lambda hosts: PlainPeer(Peer(hosts, fragmentation_gradient)),
 }
+SLOW = ("Nova spread", "Nova pack")
+IDEAL = "ideal (moves free)"
 
 
 @dataclass(slots=True)
@@ -132,41 +189,46 @@ class Tally:
 
 def run(console: Console) -> list[Table]:
     """Compare the placers on every fleet."""
-    rows = []
-    for hosts, requests, seeds in RUNS:
-        for name, make in PLACERS.items():
-            tally = Tally()
-            label = f"{hosts} hosts, {name}"
-            for arrival_count in track(
-                _all_seeds(tally, make, hosts, requests, seeds),
-                total=requests * len(seeds),
-                description=label,
-                console=console,
-                transient=True,
-            ):
-                del arrival_count
-            rows.append(tally.row(f"{hosts}: {name}"))
+    size = os.environ.get("BENCH_SIZE", "quick")
+    rows = [row for one in RUNS[size] for row in _rows(one, console)]
     notes = (
-        f"load {LOAD}, empty start (1000 hosts never fill: speed only); VMs of 2-64 vCPUs, 1-4 cells",
+        f"load {LOAD}, empty start (1000 hosts and more never fill: speed only); VMs of 2-64 vCPUs, 1-4 cells",
         f"hosts 2x32c, 4x16c, 8x16c with SMT; {mix.HUGE_SHARE:.0%} of VMs on huge pages",
         "times are CPU seconds, the claim included; the peers keep counts of threads and GiB only",
+        "ideal: CP-SAT packs all VMs anew at each arrival, as if moving them were free; no placer can do better",
     )
     return [
-        Table("placement", "Placers on the same fleets and streams", COLUMNS, tuple(rows), notes)
+        Table("placement", "Placers on the same fleets and streams", COLUMNS, tuple(rows), notes),
+        _static(size, console),
     ]
 
 
+def _rows(one: Run, console: Console) -> Iterator[tuple[str | float | int, ...]]:
+    placers = PLACERS | ({IDEAL: Ideal} if one.ideal else {})
+    for name, make in placers.items():
+        tally = Tally()
+        requests = one.slow if name in SLOW else one.requests
+        steps = track(
+            _all_seeds(tally, make, one, requests),
+            total=requests * len(one.seeds),
+            description=f"{one.hosts} hosts, {name}",
+            console=console,
+            transient=True,
+        )
+        deque(steps, maxlen=0)
+        few = f" (first {requests})" if requests < one.requests else ""
+        yield tally.row(f"{one.hosts}: {name}{few}")
+
+
 def _all_seeds(
-    tally: Tally,
-    make: Callable[[list[Host]], Placer],
-    hosts: int,
-    requests: int,
-    seeds: tuple[int, ...],
+    tally: Tally, make: Callable[[list[Host]], Placer], one: Run, requests: int
 ) -> Iterator[int]:
-    fleet = mix.hosts(hosts)
-    for seed in seeds:
-        arrivals = mix.stream(seed, requests, mix.capacity(fleet), LOAD)
-        yield from _one_stream(tally, make(fleet), fleet, arrivals)
+    fleet = mix.hosts(one.hosts)
+    for seed in one.seeds:
+        arrivals = islice(mix.stream(seed, one.requests, mix.capacity(fleet), LOAD), requests)
+        placer = make(fleet)
+        yield from _one_stream(tally, placer, fleet, arrivals)
+        placer.end()
 
 
 def _one_stream(
@@ -180,7 +242,8 @@ def _one_stream(
         shape = (arrival.vcpus, arrival.cells, arrival.gib_per_vcpu, arrival.huge)
         began = time.process_time()
         answer = placer.place(arrival)
-        (tally.known if shape in seen else tally.first).append(time.process_time() - began)
+        seconds = placer.seconds or time.process_time() - began
+        (tally.known if shape in seen else tally.first).append(seconds)
         seen.add(shape)
         tally.vcpus += arrival.vcpus
         if isinstance(answer, str):
@@ -188,9 +251,31 @@ def _one_stream(
         else:
             tally.vcpus_accepted += arrival.vcpus
             heapq.heappush(leaving, (arrival.leaves, arrival.uid))
-            if arrival.cells > 1:
+            if arrival.cells > 1 and answer[1]:
                 tally.distances.append(_largest_distance(fleet[answer[0]], answer[1]))
         yield number
+
+
+def _static(size: str, console: Console) -> Table:
+    """Compare with the best packing of VMs that all stay: what each placer holds of the vCPUs that could be held."""
+    count, vms, seeds = STATIC[size]
+    fleet = mix.hosts(count)
+    shares: dict[str, list[float]] = {name: [] for name in PLACERS}
+    for seed in track(seeds, description="the best packing", console=console, transient=True):
+        arrivals = list(mix.stream(seed, vms, mix.capacity(fleet), LOAD))
+        most = most_vcpus(fleet, arrivals)
+        for name, make in PLACERS.items():
+            placer = make(fleet)
+            held = sum(one.vcpus for one in arrivals if not isinstance(placer.place(one), str))
+            placer.end()
+            shares[name].append(held / most)
+    rows = tuple(
+        (name, round(sum(found) / len(found), 4), round(min(found), 4))
+        for name, found in shares.items()
+    )
+    columns = ("placer", "vCPUs held / optimum", "worst seed")
+    title = f"{vms} VMs on {count} hosts, none leaves: against the optimum (CP-SAT)"
+    return Table("placement-static", title, columns, rows, (f"seeds {seeds}",))
 
 
 def _largest_distance(host: Host, cells: tuple[int, ...]) -> int:

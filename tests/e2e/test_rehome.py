@@ -5,7 +5,7 @@ What the kernel says is read with no code of the agent; whether data stayed whol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -23,6 +23,8 @@ from support.wait import wait_for
 pytestmark = pytest.mark.lab
 
 HERE, SWAPPED = {0: 0, 1: 1}, {0: 1, 1: 0}
+LONGEST_PAUSE_MILLISECONDS = 20_000
+"""On emulated hosts that share two CPUs: a guest that stood still for the whole move would need longer."""
 ROUNDS = 3
 """Each writer finishes so many rounds after a move before it is believed."""
 BACKINGS: dict[str, Mapping[str, Any]] = {
@@ -118,9 +120,14 @@ def writing(
 
 
 def test_two_cells_change_places_and_come_back_with_their_data(
-    vms: Vms, host_a: LabHost, writing: tuple[Manifest, dict[int, Writer]]
+    vms: Vms,
+    host_a: LabHost,
+    writing: tuple[Manifest, dict[int, Writer]],
+    record_property: Callable[[str, object], None],
 ) -> None:
     vm, writers = writing
+    # Where the kernel balances by itself, it must leave what was placed alone.
+    host_a.exec(["sysctl", "-w", "kernel.numa_balancing=1"], check=False)
     qemu = kernel_view(host_a, vm["metadata"]["uid"])
     for where in (SWAPPED, HERE, SWAPPED):
         move(vms, "mover", where)
@@ -134,7 +141,8 @@ def test_two_cells_change_places_and_come_back_with_their_data(
     after = kernel_view(host_a, vm["metadata"]["uid"])
     assert (qemu and qemu.pid) == (after and after.pid)
     pauses = parse_pauses(console(host_a, vm))
-    print(f"the guest's longest pause: {pauses[-1].longest_milliseconds} ms")  # noqa: T201 - a figure to read
+    record_property("longest_pause_milliseconds", pauses[-1].longest_milliseconds)
+    assert pauses[-1].longest_milliseconds < LONGEST_PAUSE_MILLISECONDS
 
 
 @pytest.fixture
@@ -174,7 +182,7 @@ def test_killed_at_each_step_of_one_move_it_arrives(
         wait_for(
             lambda: host_a.is_service_running(AGENT_SERVICE),
             until=lambda running: not running,
-            deadline_seconds=90,
+            deadline_seconds=300,
             poll_seconds=0.2,
             describe=f"the agent dies at {point}; {told(vms.get('mover'))}",
         )

@@ -45,7 +45,9 @@ def vm(node: Node, new_namespace: object) -> Iterator[Vm]:
     """A running guest whose only vCPU is on CPU 1."""
     assert callable(new_namespace)
     made = Vm(node, new_namespace(), "live")
-    made.create(small_spec(node.libvirt))
+    spec = small_spec(node.libvirt)
+    spec["domain"]["memory"]["balloon"] = {"model": "virtio", "statsPeriodSeconds": 1}
+    made.create(spec)
     made.start()
     yield made
     made.remove()
@@ -134,6 +136,24 @@ def test_a_claim_that_is_not_of_this_domain_is_refused_and_nothing_changes(vm: V
     assert (vcpu_cpus(vm), vm.qemu()) == (cpu, qemu)
     vm.claim(before)
     wait_for(vm.domain, until=lambda one: "refused" not in one, describe="the refusal is gone")
+
+
+@pytest.mark.parametrize("target", ["96Mi", "128Mi"])
+def test_a_changed_balloon_target_is_followed_by_the_running_guest(vm: Vm, target: str) -> None:
+    qemu = vm.qemu()
+    vm.patch({"domain": {"memory": {"balloon": {"target": target}}}})
+    memory = wait_for(
+        lambda: vm.status()["memory"],
+        until=lambda seen: (
+            seen["balloon"]["target"] == seen["balloon"]["actual"] == target
+            and seen["balloon"].get("stale") is False
+        ),
+        deadline_seconds=120,
+        describe=f"the guest has {target}",
+    )
+    assert memory["guestCurrent"] == target
+    assert vm.condition("RestartRequired")["status"] == "False"
+    assert vm.qemu() == qemu
 
 
 def test_a_host_whose_kernel_cannot_move_memory_says_so(node: Node) -> None:

@@ -105,12 +105,6 @@ def test_io_threads_are_pinned_by_their_id(hypervisor: Hypervisor) -> None:
     assert "<iothreadpin iothread='3' cpuset='1'/>" in hypervisor.domain_xml(identity)
 
 
-def test_memory_figures_are_in_kib(hypervisor: Hypervisor) -> None:
-    identity = started(hypervisor)  # libvirt gives a domain a balloon by itself
-
-    assert hypervisor.memory_stats(identity)["actual"] == 32 * 1024
-
-
 def test_the_end_of_a_domain_is_told_with_its_reason(hypervisor: Hypervisor) -> None:
     woken = threading.Event()
     hypervisor.on_change(woken.set)
@@ -142,7 +136,6 @@ def test_calls_on_no_domain_say_that_it_is_missing(hypervisor: Hypervisor) -> No
         lambda: hypervisor.pin_vcpu(NOT_A_DOMAIN, 0, CpuSet.of(0)),
         lambda: hypervisor.pin_emulator(NOT_A_DOMAIN, CpuSet.of(0)),
         lambda: hypervisor.pin_io_thread(NOT_A_DOMAIN, 1, CpuSet.of(0)),
-        lambda: hypervisor.memory_stats(NOT_A_DOMAIN),
         lambda: hypervisor.set_metadata(NOT_A_DOMAIN, "<vm/>"),
     ]
     for call in calls:

@@ -136,6 +136,16 @@ def test_a_cordon_keeps_away_and_is_tolerated_as_pods_do() -> None:
     assert placed(request(ONE, tolerations=[drain]), tainted(cordoned=True))
 
 
+def test_a_silent_kubelet_keeps_no_vm_away() -> None:
+    silent = [
+        Taint(f"node.kubernetes.io/{state}", "", effect)
+        for state in ("not-ready", "unreachable")
+        for effect in ("NoSchedule", "NoExecute")
+    ]
+
+    assert placed(request(ONE), tainted(*silent)).node_name == "host-a"
+
+
 def test_a_soft_taint_only_makes_another_host_better() -> None:
     soft = tainted(Taint("noisy", "", "PreferNoSchedule"))
 

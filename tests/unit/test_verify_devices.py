@@ -1,19 +1,19 @@
 """Verification of memory modules and I/O threads, and what is told of a balloon and of modules that move."""
 
-from typing import Any
-
 import pytest
 
 from numavm_agent.domain.pins import Pins
-from numavm_agent.reconcile.memory_figures import is_worth_telling
+from numavm_agent.reconcile.balloon_report import target_of
+from numavm_agent.reconcile.module_reader import is_worth_telling
 from numavm_agent.verify.judge import Verdict, verify
-from numavm_agent.verify.memory_figures import MemoryFigures, memory_figures
+from numavm_agent.verify.module_figures import memory_now, module_figures
 from numavm_agent.verify.parsers import MemoryMapping, Policy, ThreadState
 from numavm_api.conditions import Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import MEBIBYTE, Bytes
+from numavm_api.vm_status import BalloonStatus, ModuleStatus
 from support.domains import claim_for, facts_of, spec_of
 
 MODULES = [
@@ -138,88 +138,47 @@ LIVE = """
 """
 
 
-def figures(now: float, period: int | None = 5, **stats: int) -> MemoryFigures:
-    given = {"actual": 98304, "last_update": 1000, "usable": 50000, **stats}
-    return memory_figures(effective(SPEC), LIVE, given, period_seconds=period, now=now)
+def modules_at(virtio: int = 64) -> tuple[ModuleStatus, ...]:
+    """Return the modules of a guest that has so many of the 128 MiB requested of virtio-mem."""
+    return module_figures(LIVE.replace(">65536</current>", f">{virtio * 1024}</current>"))
 
 
 def test_modules_are_told_with_what_the_guest_has_of_them() -> None:
-    found = figures(now=1001)
-
-    assert [(one.name, one.model, one.cell, one.current) for one in found.modules] == [
+    assert [(one.name, one.model, one.cell, one.current) for one in modules_at()] == [
         ("d", "dimm", 1, None),
         ("n", "nvdimm", 0, None),
         ("v", "virtio-mem", 0, 64 * MEBIBYTE),
     ]
-    # QEMU's balloon does not count virtio-mem.
-    assert found.current == (96 + 64) * MEBIBYTE
-
-
-def test_the_balloons_target_is_the_specs_and_the_rest_the_guests() -> None:
-    balloon = figures(now=1001).balloon
-
-    assert balloon is not None
-    assert (balloon.target, balloon.actual, balloon.usable) == (
-        96 * MEBIBYTE,
-        96 * MEBIBYTE,
-        50000 * 1024,
-    )
-    assert (balloon.stale, balloon.last_update) == (False, "1970-01-01T00:16:40Z")
-
-
-@pytest.mark.parametrize(("now", "stale"), [(1030, False), (1031, True), (90000, True)])
-def test_figures_with_an_old_stamp_are_unknown_and_no_values(now: float, *, stale: bool) -> None:
-    balloon = figures(now=now).balloon
-
-    assert balloon is not None
-    assert balloon.stale is stale
-    assert (balloon.usable is None) is stale
-    assert balloon.actual == 96 * MEBIBYTE  # QEMU's own, never the guest's
-
-
-def test_a_guest_that_is_not_asked_has_no_figures_of_its_own() -> None:
-    balloon = figures(now=1001, period=None).balloon
-
-    assert balloon is not None
-    assert (balloon.stale, balloon.usable) == (None, None)
 
 
 def test_without_a_balloon_the_guest_has_its_cells_and_modules() -> None:
-    xml = LIVE.replace("model='virtio'/>", "model='none'/>")
-    spec = NumaVMSpec.model_validate(_without_balloon(SPEC.to_api()))
+    found = memory_now(effective(SPEC).memory, modules_at(), None)
 
-    found = memory_figures(effective(spec), xml, {}, period_seconds=None, now=0)
-
-    assert found.balloon is None
-    assert found.current == (2 * 64 + 128 + 64) * MEBIBYTE  # a file is no memory of the guest's
+    assert found == (2 * 64 + 128 + 64) * MEBIBYTE  # a file is no memory of the guest's
 
 
-def _without_balloon(document: dict[str, Any]) -> dict[str, Any]:
-    del document["domain"]["memory"]["balloon"]
-    return document
+def test_qemus_balloon_does_not_count_virtio_mem() -> None:
+    size = Bytes(96 * MEBIBYTE)
+    balloon = BalloonStatus(target=size, actual=size)
+
+    assert memory_now(effective(SPEC).memory, modules_at(), balloon) == (96 + 64) * MEBIBYTE
 
 
-def balloon_at(actual: int, virtio: int = 128, usable: int = 50) -> MemoryFigures:
-    """Return figures with so many MiB in the guest; virtio-mem has 128 to reach, the balloon 96."""
-    xml = LIVE.replace(">65536</current>", f">{virtio * 1024}</current>")
-    stats = {"actual": actual * 1024, "last_update": 1000, "usable": usable * 1024}
-    return memory_figures(effective(SPEC), xml, stats, period_seconds=5, now=1001)
+def test_a_balloon_without_a_target_leaves_the_guest_cells_and_dimms() -> None:
+    document = SPEC.to_api()
+    document["domain"]["memory"]["balloon"] = {}
+
+    assert target_of(NumaVMSpec.model_validate(document)) == (2 * 64 + 128) * MEBIBYTE
 
 
 @pytest.mark.parametrize(
     ("told", "fresh", "seconds", "news"),
     [
-        (balloon_at(128), balloon_at(120), 5, False),  # on its way: once a minute is enough
-        (balloon_at(128), balloon_at(120), 60, True),
-        (balloon_at(128), balloon_at(96), 5, True),  # it has arrived
-        (balloon_at(96, virtio=64), balloon_at(96), 5, True),
-        (balloon_at(96), balloon_at(96), 3600, False),
-        (balloon_at(96, usable=5000), balloon_at(96, usable=5049), 3600, False),  # less than 1 %
-        (balloon_at(96, usable=5000), balloon_at(96, usable=5051), 3600, True),
-        (balloon_at(96, usable=5000), balloon_at(96, usable=9000), 59, False),
+        (64, 80, 5, False),  # on its way: once a minute is enough
+        (64, 80, 60, True),
+        (64, 128, 5, True),  # it has arrived
+        (128, 128, 3600, False),
     ],
 )
-def test_when_figures_are_told(
-    told: MemoryFigures, fresh: MemoryFigures, seconds: float, *, news: bool
-) -> None:
-    assert is_worth_telling(told, fresh, seconds=seconds) is news
+def test_when_modules_are_told(told: int, fresh: int, seconds: float, *, news: bool) -> None:
+    assert is_worth_telling(modules_at(told), modules_at(fresh), seconds=seconds) is news

@@ -33,7 +33,8 @@ AGENT = ServiceAccount("numavm-system", "numavm-agent")
 def ensure_node(api: client.ApiClient, name: str) -> str:
     """Create the Node object ``name`` unless it exists; return its uid.
 
-    The labels are those a kubelet sets, so that node selectors and affinities work as everywhere.
+    The labels are those a kubelet sets, so that node selectors and affinities work as everywhere. The taint that a new
+    node has until a kubelet and a controller-manager call it ready is taken off: here is neither.
     """
     core = client.CoreV1Api(api)
     labels = {
@@ -43,11 +44,13 @@ def ensure_node(api: client.ApiClient, name: str) -> str:
     }
     body = client.V1Node(metadata=client.V1ObjectMeta(name=name, labels=labels))
     try:
-        return _uid(core.create_node(body))
+        uid = _uid(core.create_node(body))
     except ApiException as error:
         if error.status != _CONFLICT:
             raise
-    return _uid(core.read_node(name))
+        return _uid(core.read_node(name))
+    core.patch_node(name, {"spec": {"taints": None}})
+    return uid
 
 
 def mint_token(

@@ -75,7 +75,6 @@ def kubelet_config(paths: NodePaths, pki: Pki, port: int, health_port: int) -> d
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": "127.0.0.1",
         "port": port,
         "healthzBindAddress": "127.0.0.1",
         "healthzPort": health_port,
@@ -110,7 +109,6 @@ def kubelet_argv(
         f"--config={config}",
         f"--kubeconfig={kubeconfig}",
         f"--hostname-override={name}",
-        "--node-ip=127.0.0.1",
         f"--root-dir={paths.directory / 'kubelet'}",
         f"--cert-dir={paths.directory / 'kubelet-pki'}",
     ]

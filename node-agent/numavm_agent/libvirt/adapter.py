@@ -22,10 +22,10 @@ from numavm_agent.errors import Shortage
 from numavm_agent.libvirt.connection import Connection, ReconnectingConnection
 from numavm_agent.libvirt.faults import start_error
 from numavm_agent.libvirt.monitor import cell_addresses
-from numavm_agent.ports import DomainEnd, DomainSeen, LibvirtState
+from numavm_agent.ports import BalloonSeen, DomainEnd, DomainSeen, LibvirtState
 from numavm_agent.topology.capabilities import EmulatorCapabilities, parse_capabilities
 from numavm_api.cpuset import CpuSet
-from numavm_api.quantity import Bytes
+from numavm_api.quantity import KIBIBYTE, Bytes
 from numavm_api.vm_status import ShutoffReason
 
 _STATES: Final = {
@@ -80,7 +80,10 @@ class LibvirtHypervisor:
         """Return every active domain, with its state, by one call."""
         with self._control.use("list domains") as connection:
             found = connection.getAllDomainStats(
-                libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+                libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON,
+                # A domain whose monitor is busy is there all the same, without its balloon.
+                libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE
+                | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
             )
             return tuple(_seen(domain, stats) for domain, stats in found if domain.ID() >= 0)
 
@@ -127,6 +130,16 @@ class LibvirtHypervisor:
         with self._domain(uuid, f"pin the emulator to {cpus} of") as domain:
             domain.pinEmulator(_cpu_map(domain, cpus), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def set_balloon(self, uuid: str, target: Bytes) -> None:
+        """Ask the guest to keep so much memory; returns at once, whether the guest follows or not."""
+        with self._domain(uuid, f"set the balloon target {target} of") as domain:
+            domain.setMemoryFlags(target // KIBIBYTE, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def set_balloon_period(self, uuid: str, seconds: int) -> None:
+        """Have the guest asked for its figures so often; 0: never."""
+        with self._domain(uuid, "set the period of the balloon's figures of") as domain:
+            domain.setMemoryStatsPeriod(seconds, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
     def cell_addresses(self, uuid: str, sizes: Mapping[int, Bytes]) -> Mapping[int, int]:
         """Return guest cell -> an address of its QEMU process within that cell's memory."""
         with self._domain(uuid, "ask QEMU where memory is of") as domain:
@@ -136,11 +149,6 @@ class LibvirtHypervisor:
         """Set the affinity of an I/O thread, now."""
         with self._domain(uuid, f"pin I/O thread {io_thread} to {cpus} of") as domain:
             domain.pinIOThread(io_thread, _cpu_map(domain, cpus), libvirt.VIR_DOMAIN_AFFECT_LIVE)
-
-    def memory_stats(self, uuid: str) -> dict[str, int]:
-        """Return virDomainMemoryStats: amounts in KiB by libvirt's names, `last_update` in seconds since the epoch."""
-        with self._domain(uuid, "read the memory figures of") as domain:
-            return {str(name): int(value) for name, value in domain.memoryStats().items()}
 
     def take_ends(self) -> tuple[DomainEnd, ...]:
         """Return the ends that events told of since the last call, oldest first."""
@@ -213,7 +221,30 @@ def _seen(domain: Any, stats: dict[str, Any]) -> DomainSeen:  # noqa: ANN401 - l
     if state is LibvirtState.PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
         state = LibvirtState.STARTING
     return DomainSeen(
-        uuid=str(domain.UUIDString()), name=str(domain.name()), run_id=int(domain.ID()), state=state
+        uuid=str(domain.UUIDString()),
+        name=str(domain.name()),
+        run_id=int(domain.ID()),
+        state=state,
+        balloon=_balloon(stats),
+    )
+
+
+def _balloon(stats: dict[str, Any]) -> BalloonSeen | None:
+    """Return the figures; libvirt names `current` also of a domain without a balloon."""
+
+    def figure(name: str) -> Bytes | None:
+        known = stats.get(f"balloon.{name}")
+        return None if known is None else Bytes(int(known) * KIBIBYTE)
+
+    current = figure("current")
+    if current is None:
+        return None
+    return BalloonSeen(
+        current=current,
+        available=figure("available"),
+        usable=figure("usable"),
+        unused=figure("unused"),
+        last_update=int(stats.get("balloon.last-update", 0)),
     )
 
 

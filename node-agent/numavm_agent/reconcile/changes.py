@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from numavm_agent.reconcile.device_changes import device_memory, with_device_defaults
 from numavm_api.backing import Switch
+from numavm_api.balloon import Balloon
 from numavm_api.cpu import CellDistances, GuestNuma, HostBinding
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.hmat import Bandwidth, Interconnects, Latency
@@ -36,6 +37,9 @@ _NAMED_BY: Final = ("name", "id")
 """What an entry of a list is called by, so that re-ordering a list is no change."""
 _HOST_CELLS: Final = re.compile(r"domain\.cpu\.numa\.cells\[\d+\]\.hostBinding\.hostCells")
 _PINS: Final = "domain.cpu.pinning.vcpus."
+_BALLOON: Final = frozenset(
+    {"domain.memory.balloon.target", "domain.memory.balloon.statsPeriodSeconds"}
+)
 _EMULATOR_PIN: Final = "domain.cpu.pinning.emulator"
 
 
@@ -79,6 +83,7 @@ def field_changes(
     """
     old, new = dict(_leaves(running)), dict(_leaves(wanted))
     isolated = wanted.domain.cpu.isolate_emulator_thread
+    has_balloon = None not in (running.domain.memory.balloon, wanted.domain.memory.balloon)
     return [
         _change(
             path,
@@ -86,6 +91,7 @@ def field_changes(
             new.get(path, _NOTHING),
             why_fixed,
             emulator_isolated=isolated,
+            has_balloon=has_balloon,
         )
         for path in sorted(old.keys() | new.keys())
         if old.get(path, _NOTHING) != new.get(path, _NOTHING)
@@ -103,17 +109,30 @@ def pending_changes(
 def applied_live(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> NumaVMSpec:
     """Return `running` with what of `wanted` holds under a claim without a restart.
 
-    Host cells of guest cells, where the claim has them there; they are written with each cell's own binding, which goes
-    before the whole guest's. CPUs chosen by hand, where the claim's are among them.
+    Balloon target and period of its figures. Host cells of guest cells, where the claim has them there, written with
+    each cell's own binding, which goes before the whole guest's. CPUs chosen by hand, where the claim's are among them.
     """
     cpu = running.domain.cpu
+    memory = running.domain.memory
     numa = _bound_as_wanted(running, wanted, placement)
     pinning = wanted.domain.cpu.pinning if _allows(wanted, placement) else cpu.pinning
-    if (numa, pinning) == (cpu.numa, cpu.pinning):
+    balloon = _asked_as_wanted(running, wanted)
+    if (numa, pinning, balloon) == (cpu.numa, cpu.pinning, memory.balloon):
         return running
-    cpu = cpu.model_copy(update={"numa": numa, "pinning": pinning})
-    domain = running.domain.model_copy(update={"cpu": cpu})
-    return running.model_copy(update={"domain": domain})
+    update = {
+        "cpu": cpu.model_copy(update={"numa": numa, "pinning": pinning}),
+        "memory": memory.model_copy(update={"balloon": balloon}),
+    }
+    return running.model_copy(update={"domain": running.domain.model_copy(update=update)})
+
+
+def _asked_as_wanted(running: NumaVMSpec, wanted: NumaVMSpec) -> Balloon | None:
+    """Return the running guest's balloon with the target and the period that are wanted; no device comes or goes."""
+    now, then = running.domain.memory.balloon, wanted.domain.memory.balloon
+    if now is None or then is None:
+        return now
+    names = ("target", "stats_period_seconds")
+    return now.model_copy(update={name: getattr(then, name) for name in names})
 
 
 def _bound_as_wanted(
@@ -166,11 +185,18 @@ def _allows(wanted: NumaVMSpec, placement: Placement) -> bool:
 
 
 def _change(
-    path: str, old: str, new: str, why_fixed: str | None, *, emulator_isolated: bool
+    path: str,
+    old: str,
+    new: str,
+    why_fixed: str | None,
+    *,
+    emulator_isolated: bool,
+    has_balloon: bool,
 ) -> FieldChange:
     effect, why = Effect.RESTART, ""
     re_pins = path.startswith(_PINS) or (path == _EMULATOR_PIN and not emulator_isolated)
-    if path.partition(".")[0] in TAKEN_UP or re_pins:
+    re_fills = path in _BALLOON and has_balloon
+    if path.partition(".")[0] in TAKEN_UP or re_pins or re_fills:
         effect = Effect.LIVE
     elif _HOST_CELLS.fullmatch(path):
         # Taken away, the binding leaves the choice to NumaVM: the VM may stay where it is.

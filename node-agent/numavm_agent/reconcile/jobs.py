@@ -20,7 +20,7 @@ from numavm_agent.verify.parsers import MemoryMapping, ThreadState
 from numavm_api.effective import EffectiveVM
 from numavm_api.killpoints import KillPoint, KillSwitch
 from numavm_api.placement import Placement
-from numavm_api.quantity import Bytes
+from numavm_api.quantity import NO_BYTES, Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,10 @@ class Moved:
     """What the kernel says now that the move is done; None: it is not."""
     stuck: str | None
     """Why it does not come forward."""
+    handled: Bytes = NO_BYTES
+    """Memory that this agent has handed to move_pages(2) for it so far."""
+    seconds: float = 0.0
+    """How long that took."""
 
 
 JobOutcome = Settled | Stopped | Moved

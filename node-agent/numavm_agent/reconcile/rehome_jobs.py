@@ -15,6 +15,7 @@ from numavm_agent.domain.metadata import DomainRecord, metadata_xml
 from numavm_agent.domain.pins import Pins
 from numavm_agent.errors import DomainMissing
 from numavm_agent.ports import HostMemory
+from numavm_agent.reconcile.balloon_report import target_of
 from numavm_agent.reconcile.jobs import Jobs, Moved, Settled, Settling
 from numavm_agent.reconcile.rehome import (
     Batch,
@@ -75,6 +76,14 @@ class _Pass:
 
 
 @dataclass(slots=True)
+class _Tally:
+    """What has been moved so far, by this agent."""
+
+    handled: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
 class RehomeJobs:
     """The jobs, with what they need."""
 
@@ -83,6 +92,7 @@ class RehomeJobs:
     mebibytes_per_second: float
     """No more is moved per second."""
     _passes: dict[str, _Pass] = field(default_factory=dict)
+    _tallies: dict[str, _Tally] = field(default_factory=dict)
     _addresses: dict[str, tuple[int, Mapping[int, int]]] = field(default_factory=dict)
     """By uid: the run, and where QEMU has each guest cell's memory; that never changes in a run."""
 
@@ -90,14 +100,30 @@ class RehomeJobs:
         """Record that the domain moves to `target`, before anything does."""
         self.jobs.kill.reach(KillPoint.BEFORE_OPERATION)
         self._passes.pop(record.uid, None)
+        self._tallies.pop(record.uid, None)
         self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(begun(record, target)))
         self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
         return Moved(percent=0, settled=None, stuck=None)
 
-    def note(self, record: DomainRecord) -> Moved:
-        """Write what a domain is to remember; nothing moves."""
+    def note(self, before: DomainRecord, record: DomainRecord) -> Moved:
+        """Apply what needs no move, then write it into what the domain remembers.
+
+        In this order: cut off between the two, the next agent applies it once more.
+        """
+        if before.spec is not None and record.spec is not None:
+            self._set_balloon(record.uid, before.spec, record.spec)
         self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(record))
         return Moved(percent=0, settled=None, stuck=None)
+
+    def _set_balloon(self, uid: str, before: NumaVMSpec, after: NumaVMSpec) -> None:
+        old, new = before.domain.memory.balloon, after.domain.memory.balloon
+        target = target_of(after)
+        if old is None or new is None or target is None:
+            return
+        if target != target_of(before):
+            self.jobs.hypervisor.set_balloon(uid, target)
+        if old.stats_period_seconds != new.stats_period_seconds:
+            self.jobs.hypervisor.set_balloon_period(uid, new.stats_period_seconds or 0)
 
     def go_on(self, moving: Moving) -> Moved:
         """Do what is next, for a slice of time.
@@ -126,7 +152,7 @@ class RehomeJobs:
         try:
             blocks = self._blocks(settling.uuid, settling.run_id, settling.placement, pid)
             for batch in batches(settling.placement, blocks):
-                self._move_batch(pid, batch)
+                self._move_batch(pid, batch, _Tally())
         except ProcessLookupError as error:
             raise DomainMissing(f"domain {settling.name}: {error}") from error
         return self.jobs.settle(settling)
@@ -230,8 +256,9 @@ class RehomeJobs:
         if current is None or current.target != moving.target.id:
             current = _Pass(moving.target.id, batches(moving.target, blocks), left)
             self._passes[uid] = current
+        tally = self._tallies.setdefault(uid, _Tally())
         for batch in current.batches:
-            self._move_batch(pid, batch)
+            self._move_batch(pid, batch, tally)
             self.jobs.kill.reach(KillPoint.PAGES_MOVING)
             if self.jobs.clock.boottime() >= ends:
                 return None
@@ -241,7 +268,7 @@ class RehomeJobs:
             return f"{after} bytes do not leave their host cells: something holds these pages"
         return None
 
-    def _move_batch(self, pid: int, batch: Batch) -> None:
+    def _move_batch(self, pid: int, batch: Batch, tally: _Tally) -> None:
         began = self.jobs.clock.boottime()
         if len(batch.cells) == 1:
             self.memory.move_pages(pid, batch.addresses, homes(batch))
@@ -250,7 +277,10 @@ class RehomeJobs:
             moved = self._move_strays(pid, batch)
         size = moved * (batch.addresses.step or 1)
         due = began + size / (self.mebibytes_per_second * MEBIBYTE)
-        wait = due - self.jobs.clock.boottime()
+        now = self.jobs.clock.boottime()
+        tally.handled += size
+        tally.seconds += now - began
+        wait = due - now
         if wait > 0:
             threading.Event().wait(wait)
 
@@ -285,7 +315,8 @@ class RehomeJobs:
         self.jobs.hypervisor.set_metadata(done.uid, metadata_xml(done))
         self._passes.pop(done.uid, None)
         self.jobs.kill.reach(KillPoint.AFTER_COMMIT)
-        return Moved(percent=100, settled=settled, stuck=None)
+        tally = self._tallies.pop(done.uid, _Tally())
+        return Moved(100, settled, None, Bytes(tally.handled), tally.seconds)
 
     def _percent(self, moving: Moving, left: Bytes) -> int:
         return percent_done(moving.target, moving.record.placement, left)

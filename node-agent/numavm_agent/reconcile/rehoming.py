@@ -80,7 +80,7 @@ class Rehomer:
             return
         noted = replace(record, spec=applied_live(record.spec, vm.spec, record.placement))
         jobs = self._tools.rehome
-        self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.note(noted))
+        self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.note(record, noted))
 
     def _admit(
         self, vm: VmObject, domain: ManagedDomain, memory: VmMemory, host: HostNow

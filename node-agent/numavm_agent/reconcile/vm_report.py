@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from numavm_agent.ports import VmObject
+from numavm_agent.ports import BalloonSeen, VmObject
 from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
+from numavm_agent.reconcile.balloon_report import balloon_status
 from numavm_agent.reconcile.changes import pending_changes
 from numavm_agent.reconcile.conditions import Finding, dated
 from numavm_agent.verify.judge import Verdict
-from numavm_agent.verify.memory_figures import MemoryFigures
+from numavm_agent.verify.module_figures import memory_now
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
 from numavm_api.effective import effective
 from numavm_api.lifecycle import Wanted
@@ -22,6 +23,7 @@ from numavm_api.vm_status import (
     DomainState,
     DomainStatus,
     MemoryStatus,
+    ModuleStatus,
     NumaStatus,
     OperationStatus,
     ShutoffReason,
@@ -57,8 +59,10 @@ class Running:
     """What libvirt says the guest has."""
     verdict: Verdict | None
     """What the kernel said last; None: not yet read."""
-    figures: MemoryFigures | None = None
-    """Modules and balloon; None: it has neither, or they are not yet read."""
+    modules: tuple[ModuleStatus, ...] | None = None
+    """Its memory modules; None: it has none, or they are not yet read."""
+    balloon: BalloonSeen | None = None
+    """What libvirt says of its balloon now; None: it cannot say, or there is none."""
     operation: OperationStatus | None = None
     """The change that is under way."""
     why_fixed: str | None = None
@@ -98,7 +102,7 @@ def vm_status(view: VmView, *, now: str) -> dict[str, Any]:
     if there.operation is not None:
         status["operation"] = there.operation.to_api()
     status["currentCPUTopology"] = _topology(there.spec).to_api()
-    status["memory"] = _memory(there, there.spec, view.vm.spec).to_api()
+    status["memory"] = _memory(there, there.spec, view, now=now).to_api()
     numa = _numa(there.verdict, view)
     if numa is not None:
         status["numa"] = numa.to_api()
@@ -237,14 +241,17 @@ def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
     )
 
 
-def _memory(there: Running, built_from: NumaVMSpec, wanted: NumaVMSpec) -> MemoryStatus:
-    figures = there.figures
+def _memory(there: Running, built_from: NumaVMSpec, view: VmView, *, now: str) -> MemoryStatus:
+    balloon = balloon_status(there.balloon, built_from, view.vm.status.memory, now=now)
+    vm, modules = effective(built_from), there.modules or ()
     return MemoryStatus(
-        guest_at_boot=effective(built_from).memory_with_modules,
-        guest_requested=effective(wanted).memory_with_modules,
-        guest_current=figures.current if figures else there.memory,
-        balloon=figures.balloon if figures else None,
-        devices=list(figures.modules) if figures else [],
+        guest_at_boot=vm.memory_with_modules,
+        guest_requested=effective(view.vm.spec).memory_with_modules,
+        guest_current=memory_now(vm.memory, modules, balloon)
+        if modules or balloon
+        else there.memory,
+        balloon=balloon,
+        devices=list(modules),
     )
 
 

@@ -30,7 +30,7 @@ from numavm_agent.reconcile.inventory import InventoryReader, ManagedDomain
 from numavm_agent.reconcile.jobs import JobOutcome, Moved, Settled, Settling
 from numavm_agent.reconcile.keeping import Keeper
 from numavm_agent.reconcile.memory import VmMemory
-from numavm_agent.reconcile.memory_figures import FigureReader
+from numavm_agent.reconcile.module_reader import ModuleReader
 from numavm_agent.reconcile.operations import StopCause, is_stop
 from numavm_agent.reconcile.powers import power_problems
 from numavm_agent.reconcile.rehome import status_of
@@ -45,6 +45,7 @@ from numavm_api.killpoints import KillPoint
 from numavm_api.lifecycle import wants_to_run
 from numavm_api.numahost import HeldClaim
 from numavm_api.placement import Placement
+from numavm_api.quantity import MEBIBYTE
 from numavm_api.resolved import resolved
 from numavm_api.vm_status import DomainRefusal, DomainState, DomainStatus, ShutoffReason
 
@@ -65,7 +66,7 @@ class VmReconciler:
         self._tools = tools
         self._inventory = inventory
         self._keeper = keeper
-        self._figures = FigureReader(tools.hypervisor, tools.clock)
+        self._modules = ModuleReader(tools.hypervisor, tools.clock)
         self._rehomer = Rehomer(tools)
         self.memory: dict[str, VmMemory] = {}
         self._names: dict[str, tuple[str, str]] = {}
@@ -81,7 +82,7 @@ class VmReconciler:
         """Let go of a VM that is no longer here."""
         self.memory.pop(uid, None)
         self._names.pop(uid, None)
-        self._figures.forget(uid)
+        self._modules.forget(uid)
 
     def note_ends(self, ends: tuple[DomainEnd, ...]) -> None:
         """Remember libvirt's word on why domains ended, until the loop comes upon it."""
@@ -116,7 +117,7 @@ class VmReconciler:
         if moved.settled is not None:
             cells = moved.settled.verdict.numa.cells
             where = ",".join(f"{cell.id}->{cell.host_cells}" for cell in cells)
-            note = f"The VM was moved while it ran: guest cell -> host cells {where}"
+            note = f"The VM was moved while it ran: guest cell -> host cells {where}{_rate(moved)}"
             self._tell(uid, EventType.NORMAL, "ReHomed", "ReHome", note)
 
     def step(  # noqa: C901 - a flat list of actions, one line each
@@ -171,7 +172,8 @@ class VmReconciler:
                 domain.record.spec,
                 domain.memory,
                 verdict,
-                figures=self._figures.of(domain),
+                modules=self._modules.of(domain),
+                balloon=domain.seen.balloon,
                 operation=status_of(domain.record, memory.percent),
                 why_fixed=self._rehomer.why_fixed(domain),
             )
@@ -416,6 +418,14 @@ class VmReconciler:
             if problem is not None:
                 problems.append(f"{use.field}: {problem}")
         return [*problems, *power_problems(vm.spec, host.spec.permitted)]
+
+
+def _rate(moved: Moved) -> str:
+    """Say how much memory was moved, and how fast, where this agent moved any."""
+    if not moved.handled:
+        return ""
+    mebibytes = moved.handled / MEBIBYTE
+    return f"; {mebibytes:.0f} MiB of pages in {moved.seconds:.2f} s"
 
 
 def _refused_change(status: DomainStatus | None) -> DomainRefusal | None:

@@ -195,7 +195,7 @@ def _blocks_of(
 def _page_problems(
     placement: Placement, vm: EffectiveVM, blocks: Mapping[int, Block], *, moved: bool
 ) -> Iterator[Problem]:
-    immediate = vm.backing.allocation is Allocation.IMMEDIATE
+    immediate = vm.backing.allocation is Allocation.IMMEDIATE and not vm.has_balloon
     for cell in placement.cells:
         block = blocks.get(cell.id)
         if block is None:

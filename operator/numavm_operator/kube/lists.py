@@ -49,8 +49,14 @@ async def _pages(client: KubeClient, path: str) -> Listed:
     query = {"limit": str(PAGE)}
     while True:
         page = await client.get(path, query)
-        items.extend(page["items"])
+        items.extend(map(_without_managers, page["items"]))
         token = page["metadata"].get("continue")
         if not token:
             return Listed(items, int(page["metadata"]["resourceVersion"]))
         query = {"limit": str(PAGE), "continue": token}
+
+
+def _without_managers(item: Json) -> Json:
+    """Return an object without `managedFields`: nobody reads them, and of many objects they are the most."""
+    item["metadata"].pop("managedFields", None)
+    return item

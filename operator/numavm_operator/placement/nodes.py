@@ -22,6 +22,12 @@ from numavm_api.scheduling import (
 CORDON_TAINT: Final = "node.kubernetes.io/unschedulable"
 """What a cordon is to the scheduler of pods, and who tolerates it comes all the same."""
 
+OF_THE_KUBELET: Final = frozenset(
+    {"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
+)
+"""Taints that say a kubelet is silent, which no VM needs: whether a host is alive is its agent's Lease to say. The API
+server gives the first to every node at its creation, and only a kubelet's health takes it away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taint:
@@ -49,9 +55,8 @@ class NodeFacts:
     def all_taints(self) -> tuple[Taint, ...]:
         """Its taints, a cordon among them."""
         cordon = Taint(CORDON_TAINT, "", TaintEffect.NO_SCHEDULE)
-        return (
-            (*self.taints, cordon) if self.cordoned and cordon not in self.taints else self.taints
-        )
+        taints = tuple(one for one in self.taints if one.key not in OF_THE_KUBELET)
+        return (*taints, cordon) if self.cordoned and cordon not in taints else taints
 
 
 @dataclass(frozen=True, slots=True)

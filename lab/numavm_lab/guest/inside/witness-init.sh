@@ -204,6 +204,7 @@ write_memory() { # NODE:SIZE: never returns
 		rounds=$((rounds + 1))
 		read -r uptime _ </proc/uptime
 		echo "NUMAVM-WRITER {\"node\":$node,\"rounds\":$rounds,\"bad\":$bad,\"uptimeSeconds\":$uptime}"
+		usleep 500000 # emulated hosts have other work too
 	done
 }
 
@@ -218,7 +219,7 @@ measure_pauses() { # never returns: says how long it was at most kept from runni
 			longest=$pause
 			echo "NUMAVM-PAUSE {\"longestMilliseconds\":$((longest * 10)),\"uptimeSeconds\":$now}"
 		fi
-		usleep 10000
+		usleep 50000
 	done
 }
 

@@ -1,0 +1,185 @@
+"""The operator's queue on a real API server: priorities, a host kept for a large VM, racing clients, taints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from kubernetes import client
+
+from numavm_lab.controlplane.plane import ControlPlane
+from support.cluster import Callers
+from support.fake_agent import FakeAgent
+from support.operator_process import (
+    Json,
+    OperatorProcess,
+    Vms,
+    condition,
+    fake_hosts,
+    operators,
+    small,
+)
+from support.placement_checker import violations
+from support.wait import wait_for
+
+pytestmark = pytest.mark.usefixtures("fleet_of_its_own")
+
+CPUS_PER_CELL = 3
+"""2 cells x 4 CPUs, the first of each left to the host."""
+AFTER, HOLD = 1.0, 6.0
+"""Seconds that a VM waits before a host is kept for it, and that it is kept."""
+
+
+@pytest.fixture(scope="module")
+def host(callers: Callers) -> Iterator[FakeAgent]:
+    with fake_hosts(callers, "queue-a") as agents:
+        yield agents[0]
+
+
+@pytest.fixture(scope="module")
+def operator(
+    control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory, host: FakeAgent
+) -> Iterator[OperatorProcess]:
+    assert host
+    with operators(control_plane, tmp_path_factory.mktemp("queue")) as start:
+        limits = ("--reservation-after-seconds", str(AFTER), "--reservation-seconds", str(HOLD))
+        process = start("operator", *limits)
+        process.wait_logged("placing")
+        yield process
+
+
+@pytest.fixture
+def vms(callers: Callers, namespace: str, operator: OperatorProcess) -> Iterator[Vms]:
+    made = Vms(callers.admin(), namespace)
+    yield made
+    made.delete_all()
+    assert operator.logged("reconcile_broke") + operator.logged("placement_broke") == []
+
+
+@pytest.fixture
+def urgent(callers: Callers) -> Iterator[str]:
+    api = client.SchedulingV1Api(callers.admin())
+    body = client.V1PriorityClass(metadata=client.V1ObjectMeta(name="urgent"), value=1000)
+    api.create_priority_class(body)
+    yield "urgent"
+    api.delete_priority_class("urgent")
+
+
+def claimed(status: Json) -> bool:
+    return "placement" in status
+
+
+def refused(status: Json) -> bool:
+    return condition(status, "Scheduled").get("reason") == "Unschedulable"
+
+
+def message(status: Json) -> str:
+    return str(condition(status, "Scheduled").get("message", ""))
+
+
+def whole_cell(vms: Vms, name: str, **more: Any) -> None:
+    vms.create(name, **small(cores=CPUS_PER_CELL), **more)
+
+
+def test_racing_clients_share_out_a_host_and_no_claim_breaks_a_rule(
+    vms: Vms, callers: Callers
+) -> None:
+    def create(number: int) -> None:
+        Vms(callers.admin(), vms.namespace).create(f"vm-{number}")
+
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(create, range(10)))
+    wait_for(
+        vms.all,
+        until=lambda all_: (
+            sum(claimed(vm.get("status", {})) for vm in all_) == 2 * CPUS_PER_CELL
+            and sum(refused(vm.get("status", {})) for vm in all_) == 10 - 2 * CPUS_PER_CELL
+        ),
+        describe="six placed and four refused",
+    )
+
+    placed = [vm for vm in vms.all() if claimed(vm["status"])]
+    hosts = client.CustomObjectsApi(callers.admin())
+    (host,) = hosts.list_cluster_custom_object("numavm.io", "v1alpha1", "numahosts")["items"]
+    for vm in placed:
+        others = [one["status"]["placement"] for one in placed if one is not vm]
+        assert violations(vm["status"]["placement"], vm, host, others) == []
+
+
+def test_of_waiting_vms_the_one_of_higher_priority_goes_first(vms: Vms, urgent: str) -> None:
+    for name in ("first", "second"):
+        whole_cell(vms, name)
+        vms.wait(name, claimed, "claimed")
+    whole_cell(vms, "old")
+    vms.wait("old", refused, "refused")
+    whole_cell(vms, "late", priorityClassName=urgent)
+    vms.wait("late", refused, "refused")
+
+    vms.delete("first")
+
+    vms.wait("late", claimed, "claimed")
+    assert not claimed(vms.get("old")["status"])  # type: ignore[index]
+
+
+def test_a_host_is_kept_for_a_large_vm_until_it_fits(vms: Vms) -> None:
+    for name in ("one", "two", "three", "four"):
+        vms.create(name)
+        vms.wait(name, claimed, "claimed")
+    whole_cell(vms, "large")
+    vms.wait("large", lambda status: "is kept for it" in message(status), "a host is kept")
+
+    vms.create("small")
+
+    vms.wait("small", lambda status: "kept for" in message(status), "kept away")
+    for name in ("one", "two", "three", "four"):
+        vms.delete(name)
+    vms.wait("large", claimed, "claimed")
+    vms.wait("small", claimed, "claimed once the large one is")
+
+
+def test_what_is_kept_in_vain_is_let_go_after_its_time(vms: Vms, operator: OperatorProcess) -> None:
+    for name in ("one", "two", "three", "four"):
+        vms.create(name)
+        vms.wait(name, claimed, "claimed")
+    whole_cell(vms, "large")
+    vms.wait("large", lambda status: "is kept for it" in message(status), "a host is kept")
+    vms.create("small")
+    vms.wait("small", lambda status: "kept for" in message(status), "kept away")
+
+    status = vms.wait("small", claimed, "claimed after the time limit", HOLD + 20)
+
+    assert status["nodeName"] == "queue-a"
+    assert not claimed(vms.get("large")["status"])  # type: ignore[index]
+    assert operator.logged("host_let_go")
+
+
+def test_a_taint_keeps_away_until_it_is_tolerated_or_gone(vms: Vms, callers: Callers) -> None:
+    core = client.CoreV1Api(callers.admin())
+    taints = [{"key": "maintenance", "effect": "NoSchedule"}]
+    core.patch_node("queue-a", {"spec": {"taints": taints}})
+    try:
+        vms.create("intolerant")
+        vms.wait("intolerant", lambda status: "tainted maintenance" in message(status), "refused")
+        vms.create("tolerant", tolerations=[{"key": "maintenance", "operator": "Exists"}])
+        vms.wait("tolerant", claimed, "claimed")
+    finally:
+        core.patch_node("queue-a", {"spec": {"taints": None}})
+    vms.wait("intolerant", claimed, "claimed once the taint is gone")
+
+
+def test_a_cordon_and_a_required_node_affinity_keep_away(vms: Vms, callers: Callers) -> None:
+    core = client.CoreV1Api(callers.admin())
+    core.patch_node("queue-a", {"spec": {"unschedulable": True}})
+    vms.create("vm")
+    vms.wait("vm", lambda status: "unschedulable:NoSchedule" in message(status), "refused")
+    core.patch_node("queue-a", {"spec": {"unschedulable": None}})
+    vms.wait("vm", claimed, "claimed")
+
+    term = {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["fast"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    vms.create("choosy", affinity={"nodeAffinity": required})
+    vms.wait("choosy", lambda status: "nodeAffinity" in message(status), "refused")
+    core.patch_node("queue-a", {"metadata": {"labels": {"disk": "fast"}}})
+    vms.wait("choosy", claimed, "claimed")
