@@ -142,7 +142,7 @@ def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
 
 
 def _made_up_devices(vm: EffectiveVM) -> list[PciDevice]:
-    """Return the devices that the spec asks for, each near its cell; one of a kind is at an address that no host has."""
+    """Return the devices that the spec asks for, near their cells; one of a kind is where no host has any."""
     bound = {cell.id: cell.host_cells.first() for cell in vm.cells if cell.host_cells}
     first = vm.cells[0].id
     return [
