@@ -456,7 +456,6 @@ def _by_operator() -> list[BadManifest]:
         bad("vcpu-missing-behind-an-overlap", TWO_CELLS, _CELLS, hidden, "cells[*].cpus", "0-6", "vCPU 7 of 8"),
         bad("pin-excludes-nothing", NO_CELLS, "domain.cpu.pinning", {"cpuset": "1-4,^7"}, "spec.domain.cpu.pinning.cpuset", "1-4,^7", "not listed"),
         bad("pin-of-no-io-thread", NO_CELLS, "domain.cpu.pinning", {"ioThreads": [{"id": 2, "cpuset": "1"}]}, "spec.domain.cpu.pinning.ioThreads[0].id", "2", "none"),
-        bad("pin-of-a-dedicated-io-thread", changed(TWO_CELLS, "domain.ioThreads", {"count": 1, "placement": "Dedicated"}), "domain.cpu.pinning", {"ioThreads": [{"id": 1, "cpuset": "1"}]}, "spec.domain.cpu.pinning.ioThreads[0].id", "1", "Dedicated"),
         bad("vcpu-0-off", NO_CELLS, "domain.cpu.onlineVcpus", "1", "spec.domain.cpu.onlineVcpus", "'1'", "vCPU 0", "'0,1'"),
         bad("cell-all-off", TWO_CELLS, "domain.cpu.vcpus", 4, "spec.domain.cpu.numa.cells[1].cpus", "'4-7'", "0-3"),
         bad("online-past-the-maximum", NO_CELLS, "domain.cpu.onlineVcpus", "0-2", "spec.domain.cpu.onlineVcpus", "'0-2'", "vCPU 2", "0 to 1"),
