@@ -310,11 +310,9 @@ class Scheduler:
         return host_to_keep(self._request(vm, vm.accepted), self.picture.ledger.fleet)
 
     def _kept_for(self, vm: Vm) -> str:
+        """Say which host is kept; not for how long, so that the message does not change by itself."""
         kept = self._queue.kept
-        if kept is None or kept.uid != vm.uid:
-            return ""
-        seconds = round(kept.until - self.clock.seconds())
-        return f". {kept.node_name} is kept for it for {seconds} s"
+        return f". {kept.node_name} is kept for it" if kept and kept.uid == vm.uid else ""
 
     def _out_of_queue(self, uid: str) -> None:
         kept = self._queue.kept

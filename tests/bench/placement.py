@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench import placement_mix as mix
+from bench.placement_one_host import one_host
 from bench.placement_peers import Peer, best_fit, fragmentation_gradient
 from bench.placement_rivals import Ideal, Nova, most_vcpus
 from bench.report import Table, percentile
@@ -200,6 +201,7 @@ def run(console: Console) -> list[Table]:
     return [
         Table("placement", "Placers on the same fleets and streams", COLUMNS, tuple(rows), notes),
         _static(size, console),
+        one_host(),
     ]
 
 

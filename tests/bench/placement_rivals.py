@@ -47,9 +47,8 @@ class Piped:
 
     def end(self) -> None:
         """End it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(10)
+        self._process.kill()  # it holds nothing but its memory
+        self._process.communicate()
 
 
 class Nova:

@@ -168,7 +168,7 @@ class DeviceFacts:
             if self.of_kind(wish, address) and (near or soft):
                 # Of one IOMMU group a VM may have several.
                 left = DeviceFacts.__new__(DeviceFacts)
-                left.sockets = self.sockets
+                left.sockets, left.permitted = self.sockets, self.permitted
                 left.devices = {at: one for at, one in self.devices.items() if at != address}
                 for astray in left.ways(rest, nodes_of, held):
                     yield astray + (not near)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -24,7 +26,7 @@ from numavm_operator.placement import (
     place,
     request_for,
 )
-from numavm_operator.placement.flow import Demand, share_out
+from numavm_operator.placement.flow import Demand, match_within, share_out
 from numavm_operator.placement.state import HostState
 from support.placement_checker import violations
 from support.placement_random import Sizes, random_host, random_vm
@@ -272,3 +274,29 @@ def test_sharing_out_is_possible_exactly_when_no_set_of_demands_is_too_large(
             assert all(amount >= 0 for amount in share.values())
         for place, limit in enumerate(limits):
             assert sum(share.get(place, 0) for share in shares) <= limit
+
+
+@given(
+    st.lists(st.sets(st.integers(0, 7), min_size=1), min_size=1, max_size=5),
+    st.lists(st.integers(0, 3), min_size=3, max_size=3),
+)
+@settings(max_examples=400, deadline=None)
+def test_a_choice_within_caps_is_found_exactly_when_there_is_one(
+    wishes: list[set[int]], caps: list[int]
+) -> None:
+    """Eight things in three groups: tried against every choice there is."""
+    options = [sorted(wish) for wish in wishes]
+    group_of = {thing: thing % 3 for thing in range(8)}
+
+    def lawful(choice: tuple[int, ...]) -> bool:
+        taken = Counter(group_of[thing] for thing in choice)
+        return len(set(choice)) == len(choice) and all(
+            taken[group] <= cap for group, cap in enumerate(caps)
+        )
+
+    chosen = match_within(options, group_of, caps)
+
+    assert (chosen is not None) == any(map(lawful, product(*options)))
+    if chosen is not None:
+        assert lawful(tuple(chosen))
+        assert all(thing in wish for thing, wish in zip(chosen, wishes, strict=True))

@@ -68,6 +68,21 @@ def test_nothing_is_kept_for_a_vm_that_is_placed_or_that_no_host_could_take() ->
     assert waiting().reviewed(30, PATIENCE, lambda _: None).kept is None
 
 
+def test_a_vm_that_no_host_could_take_does_not_hide_the_next_and_is_not_asked_about_again() -> None:
+    asked: list[str] = []
+
+    def for_the_small_one(uid: str) -> str | None:
+        asked.append(uid)
+        return "host-a" if uid == "small" else None
+
+    once = waiting().reviewed(30, PATIENCE, for_the_small_one)
+    twice = once.reviewed(31, PATIENCE, for_the_small_one)
+
+    assert (once.kept, asked) == (None, ["large", "small"])
+    assert twice.kept is not None
+    assert twice.kept.uid == "small"
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 60)), max_size=30),
     st.integers(1, 50),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from numavm_api.cpuset import CpuSet
 
 
-def members(mask: int) -> list[int]:
-    """Return the positions of the bits that are set, rising."""
+@lru_cache(maxsize=1 << 14)
+def members(mask: int) -> tuple[int, ...]:
+    """Return the positions of the bits that are set, rising. The search asks for the same few sets again and again."""
     positions = []
     while mask:
         lowest = mask & -mask
         positions.append(lowest.bit_length() - 1)
         mask ^= lowest
-    return positions
+    return tuple(positions)
 
 
 def mask_of(cpus: CpuSet) -> int:

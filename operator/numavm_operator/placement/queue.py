@@ -86,6 +86,8 @@ class Queue:
     ) -> Queue:
         """Return the queue with the host that is to be kept now, if any.
 
+        One VM is looked at each time; one that no host could ever take then rests, so that asking stays cheap.
+
         Args:
             now: In seconds of any clock that only goes forward.
             patience: The time limits.
@@ -98,9 +100,11 @@ class Queue:
             if now < waiting.since + patience.before_seconds or now < queue.resting.get(uid, now):
                 continue
             host = host_for(uid)
-            if host is not None:
-                until = now + patience.hold_seconds
-                return replace(queue, kept=Kept(uid, waiting.turn, host, until))
+            if host is None:
+                rest = {**queue.resting, uid: now + patience.rest_seconds}
+                return replace(queue, resting=rest)
+            until = now + patience.hold_seconds
+            return replace(queue, kept=Kept(uid, waiting.turn, host, until))
         return queue
 
     def closed_to(self, uid: str, turn: Turn) -> dict[str, str]:
