@@ -94,9 +94,9 @@ def test_what_is_the_same_after_defaulting_is_not_pending(
             ],
         ),
         (
-            modules(balloon={"target": "512Mi"}),
-            modules(balloon={"target": "1Gi"}),
-            ["spec.domain.memory.balloon.target: 512Mi -> 1Gi"],
+            modules(balloon={}),
+            modules(balloon={"autodeflate": "Enabled"}),
+            ["spec.domain.memory.balloon.autodeflate: Disabled -> Enabled"],
         ),
         (modules(), modules(maxGuest="8Gi"), ["spec.domain.memory.maxGuest: 4Gi -> 8Gi"]),
         (disk(), disk(cell=0), ["spec.domain.devices.disks[root].cell: nothing -> 0"]),
