@@ -154,6 +154,7 @@ HOST_REPORT: Mapping[str, Any] = {
         "directories": ["/var/lib/numavm"],
         "realtime": True,
         "lockedMemory": True,
+        "pciDevices": [{"address": "0000:65:00.0"}, {"vendor": "8086", "device": "10d3"}],
     },
     "pciDevices": [
         {
