@@ -112,6 +112,8 @@ HOST_REPORT: Mapping[str, Any] = {
     "capabilities": {
         "kvm": False,
         "kvmMessage": "/dev/kvm is missing",
+        "memoryMoves": False,
+        "memoryMovesMessage": "cgroup v1",
         "emulationAllowed": True,
         "libvirtVersion": "9.0.0",
         "qemuVersion": "7.2.22",
