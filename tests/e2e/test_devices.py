@@ -116,8 +116,9 @@ def has_grown(vm: Manifest) -> bool:
 
 
 def has_shrunk(vm: Manifest) -> bool:
-    """Tell whether the guest has given back what the balloon asks for."""
-    return is_ready(vm) and figures(vm).get("balloon", {}).get("actual") == f"{TARGET}Mi"
+    """Tell whether the guest has given back what the balloon asks for, and speaks of itself."""
+    balloon = figures(vm).get("balloon", {})
+    return is_ready(vm) and balloon.get("actual") == f"{TARGET}Mi" and balloon.get("stale") is False
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +237,7 @@ def test_the_boot_balloon_is_what_the_guest_has_given_back(conventional: Manifes
     balloon = figures(conventional)["balloon"]
 
     assert (balloon["target"], balloon["actual"]) == (f"{TARGET}Mi", f"{TARGET}Mi")
-    assert balloon["stale"] is False
+    assert "usable" in balloon
 
 
 def test_behind_a_conventional_expander_the_guest_sees_the_node_of_the_cell(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from numavm_agent.domain.model import CannotRender
+from numavm_agent.domain.model import Accelerator, CannotRender
 from numavm_agent.domain.render import render
 from numavm_api.numavm import NumaVMSpec
 from support.domains import claim_for, facts_of, rendered, spec_of, vm_of
@@ -266,6 +266,17 @@ def test_host_devices_are_behind_the_bus_of_their_cell_asked_for_or_placed(
         "ua-hostdev-asked": ("0000:65:00.0", 1),
         "ua-hostdev-placed": ("0000:66:1f.7", 0),  # the claim has it on host cell 0
     }
+
+
+def test_a_host_device_behind_a_guests_iommu_is_told_what_the_guest_maps() -> None:
+    devices = {"hostDevices": [{"name": "nic", "source": {"address": "0000:65:00.0"}}]}
+    spec = spec_of({"cpu": {"sockets": 2, "cores": 128}, "devices": devices})
+    vm, host = vm_of(spec), facts_of(1, accelerator=Accelerator.KVM)
+
+    xml = render(vm, claim_with_devices(vm, host), host).xml
+
+    assert '<driver intremap="on" caching_mode="on" eim="on"/>' in xml
+    assert schema_errors(xml) == []
 
 
 def test_a_claim_without_room_for_modules_is_not_rendered() -> None:

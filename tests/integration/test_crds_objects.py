@@ -112,6 +112,8 @@ HOST_REPORT: Mapping[str, Any] = {
     "capabilities": {
         "kvm": False,
         "kvmMessage": "/dev/kvm is missing",
+        "memoryMoves": False,
+        "memoryMovesMessage": "cgroup v1",
         "emulationAllowed": True,
         "libvirtVersion": "9.0.0",
         "qemuVersion": "7.2.22",
@@ -154,6 +156,7 @@ HOST_REPORT: Mapping[str, Any] = {
         "directories": ["/var/lib/numavm"],
         "realtime": True,
         "lockedMemory": True,
+        "pciDevices": [{"address": "0000:65:00.0"}, {"vendor": "8086", "device": "10d3"}],
     },
     "pciDevices": [
         {

@@ -68,7 +68,10 @@ def panic_notifier(_: RenderInput) -> Iterator[Element]:
 def iommu(given: RenderInput) -> Iterator[Element]:
     """Interrupt remapping in extended mode, where vCPUs are too many to be named without."""
     if given.needs_iommu:
-        yield element("iommu", element("driver", intremap="on", eim="on"), model="intel")
+        # With a host device behind it QEMU wants to see what the guest maps (hw/i386/intel_iommu.c, caching-mode).
+        caching = "on" if given.placement.devices else None
+        driver = element("driver", intremap="on", caching_mode=caching, eim="on")
+        yield element("iommu", driver, model="intel")
 
 
 _CONFIGURATORS: Final[Sequence[Callable[[RenderInput], Iterator[Element]]]] = (
