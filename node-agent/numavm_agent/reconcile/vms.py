@@ -101,6 +101,8 @@ class VmReconciler:
             case NumaVMError() as error:
                 self._tools.log.warning("job_failed", uid=done.uid, job=done.kind, error=str(error))
                 memory.quiet_until = self._tools.clock.boottime() + QUIET_SECONDS
+                if done.kind is JobKind.CHANGE:
+                    self._rehomer.absorb_error(memory, error)
         match done.kind:
             case JobKind.START:
                 self._absorb_start(done.uid, memory, done.outcome)
@@ -174,7 +176,7 @@ class VmReconciler:
                 verdict,
                 modules=self._modules.of(domain),
                 balloon=domain.seen.balloon,
-                operation=status_of(domain.record, memory.percent),
+                operation=status_of(domain.record, memory.percent, memory.change_error),
                 why_fixed=self._rehomer.why_fixed(domain),
             )
         return VmView(
