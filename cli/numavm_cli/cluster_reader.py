@@ -1,48 +1,44 @@
-"""Reads hosts, nodes and NumaVMs of the cluster that KUBECONFIG names."""
+"""The fleet of a cluster, as its API server has it now: hosts, nodes, what NumaVMs hold, who is alive."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from datetime import UTC, datetime
-from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
-from numavm_api.base import GROUP, VERSION
-from numavm_api.errors import TransientError
+import typer
+
 from numavm_api.numahost import LEASE_NAMESPACE, LEASE_PREFIX, LEASE_SECONDS
 from numavm_cli.fleet_file import Cluster, cluster_of
+from numavm_cli.kube import Cluster as Connection
+from numavm_cli.kube import Document
 
-_PATHS = {
-    "NumaHost": f"/apis/{GROUP}/{VERSION}/numahosts",
-    "NumaVM": f"/apis/{GROUP}/{VERSION}/numavms",
-    "Node": "/api/v1/nodes",
-}
-_LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{LEASE_NAMESPACE}/leases"
+_SECONDS: Final = (5, 30)
+_FORBIDDEN: Final = 403
 
 
-def read_cluster() -> Cluster:
-    """Return the fleet of the cluster.
+def read_cluster(connection: Connection) -> Cluster:
+    """Return the fleet of a cluster. Every call may raise a `NumaVMError`.
 
-    A host whose Lease is older than it may be, by this machine's clock, counts as unreachable.
-
-    Raises:
-        TransientError: there is no cluster to be reached, or it does not let us read.
+    A host whose Lease is older than it may be, by this machine's clock, counts as unreachable. Who may not read nodes
+    or Leases is told without what these say.
     """
-    from kubernetes import client, config
-    from kubernetes.config.config_exception import ConfigException
-    from urllib3.exceptions import HTTPError
+    from kubernetes import client
 
-    try:
-        config.load_config()
-        api: Any = client.ApiClient()  # the stubs do not know its calls
-        objects = [
-            {**item, "kind": kind} for kind, path in _PATHS.items() for item in _items(api, path)
-        ]
-        leases = _items(api, _LEASES)
-    except ConfigException as error:
-        raise TransientError(f"no cluster: {error}; set KUBECONFIG") from error
-    except HTTPError as error:
-        raise TransientError(f"the API server cannot be reached: {error}") from error
+    core, coordination = client.CoreV1Api(connection.api), client.CoordinationV1Api(connection.api)
+    objects = [
+        *({**one, "kind": "NumaHost"} for one in connection.hosts()),
+        *({**one, "kind": "NumaVM"} for one in connection.vms(everywhere=True)),
+    ]
+    nodes = _items(connection, "nodes", lambda: core.list_node(_request_timeout=_SECONDS))
+    objects += [{**one, "kind": "Node"} for one in nodes or ()]
+    leases = _items(
+        connection,
+        "the hosts' Leases",
+        lambda: coordination.list_namespaced_lease(LEASE_NAMESPACE, _request_timeout=_SECONDS),
+    )
+    if leases is None:
+        return cluster_of(objects)
     names = {one["metadata"]["name"] for one in objects if one["kind"] == "NumaHost"}
     alive = {
         lease["metadata"]["name"].removeprefix(LEASE_PREFIX)
@@ -52,19 +48,22 @@ def read_cluster() -> Cluster:
     return cluster_of(objects, frozenset(names - alive))
 
 
-def _items(api: Any, path: str) -> list[dict[str, Any]]:  # noqa: ANN401 - the stubs do not know its calls
-    wanted = api.param_serialize(
-        "GET", path, header_params={"Accept": "application/json"}, auth_settings=["BearerToken"]
-    )
-    answer = api.call_api(*wanted)
-    body = answer.read()
-    if answer.status != HTTPStatus.OK:
-        raise TransientError(f"GET {path}: {answer.status} {answer.reason}")
-    found: list[dict[str, Any]] = json.loads(body)["items"]
+def _items(connection: Connection, what: str, call: Callable[[], Any]) -> list[Document] | None:
+    """Return the objects of a list; None, with a word on standard error, where this user may not read them."""
+    from kubernetes.client import ApiException
+
+    try:
+        listed = call()
+    except ApiException as error:
+        if error.status != _FORBIDDEN:
+            raise
+        typer.echo(f"You may not read {what}: told without what they say.", err=True)
+        return None
+    found: list[Document] = connection.api.sanitize_for_serialization(listed)["items"]
     return found
 
 
-def _is_fresh(spec: dict[str, Any]) -> bool:
+def _is_fresh(spec: Document) -> bool:
     renewed = spec.get("renewTime")
     if not renewed:
         return False

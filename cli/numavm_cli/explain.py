@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from numavm_cli.complete import vm_names
+from numavm_cli.kube import Context, Kubeconfig, Namespace
 from numavm_cli.output import OutputFormat
 
 if TYPE_CHECKING:
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 HELP = """Say why a VM is on its host, or why no host takes it, and what would help.
 
-Nothing is changed. From a cluster (`KUBECONFIG`, or the pod's service account):
+Nothing is changed. From a cluster, which is found as kubectl finds it:
 
-    numavm explain db -n shop
+    kubectl numavm explain db -n shop
 
 Without a cluster, from a manifest and a fleet that was written down before:
 
@@ -34,8 +36,10 @@ host cell.
 
 
 def explain(
-    vm: Annotated[str | None, typer.Argument(help="A NumaVM of the cluster.")] = None,
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")] = "default",
+    vm: Annotated[
+        str | None,
+        typer.Argument(help="A NumaVM of the cluster.", metavar="VM", autocompletion=vm_names),
+    ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="A manifest with one NumaVM instead.")
     ] = None,
@@ -46,7 +50,12 @@ def explain(
             show_default="the cluster",
         ),
     ] = None,
-    output: Annotated[OutputFormat, typer.Option("--output", "-o")] = OutputFormat.TABLE,
+    output: Annotated[
+        OutputFormat, typer.Option("--output", "-o", help="How to print it.")
+    ] = OutputFormat.TABLE,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+    namespace: Namespace = None,
 ) -> None:
     """Explain a placement; `HELP` is what people read."""
     from numavm_api.errors import RejectedError
@@ -54,15 +63,18 @@ def explain(
 
     if (vm is None) == (file is None):
         raise RejectedError("name a NumaVM of the cluster, or a manifest with -f; one of the two")
-    cluster = cluster_of(documents(fleet)) if fleet else _from_the_cluster()
-    wanted = _only_vm(file) if file else cluster.vm(namespace, vm or "")
+    if fleet:
+        cluster, default = cluster_of(documents(fleet)), "default"
+    else:
+        cluster, default = _from_the_cluster(kubeconfig, context, namespace)
+    wanted = _only_vm(file) if file else cluster.vm(namespace or default, vm or "")
     told = explanation(wanted, cluster)
     if output is OutputFormat.JSON:
         typer.echo(json.dumps(told.to_api(), indent=2))
         return
-    from rich.console import Console
+    from numavm_cli.output import result_console
 
-    console = Console()
+    console = result_console()
     console.print(f"[bold]{wanted.key}[/bold]: {told.message}", highlight=False)
     if told.held:
         console.print(f"It holds a claim on {', '.join(told.held)} now.", highlight=False)
@@ -114,7 +126,12 @@ def _only_vm(file: Path) -> "Vm":
     return vms[0]
 
 
-def _from_the_cluster() -> "Cluster":
+def _from_the_cluster(
+    kubeconfig: Path | None, context: str | None, namespace: str | None
+) -> "tuple[Cluster, str]":
+    """Return the cluster's fleet, and the namespace that is meant."""
     from numavm_cli.cluster_reader import read_cluster
+    from numavm_cli.kube import cluster
 
-    return read_cluster()
+    with cluster(kubeconfig, context, namespace) as connection:
+        return read_cluster(connection), connection.namespace

@@ -121,7 +121,7 @@ class EffectiveVM:
     vcpu_candidates: Mapping[int, CpuSet] = field(default_factory=dict)
     """Per vCPU the pCPUs that the user allows; vCPUs left out are the scheduler's choice."""
     io_thread_candidates: Mapping[int, CpuSet] = field(default_factory=dict)
-    """Per I/O thread that floats the pCPUs that the user allows; those left out float like the emulator."""
+    """Per I/O thread the pCPUs that the user allows; those left out are the scheduler's choice, or float."""
     emulator_candidates: CpuSet | None = None
     """pCPUs that the user allows the emulator's threads."""
     dedicated_io_threads: int = 0

@@ -35,7 +35,7 @@ class IoThreadPin(SpecModel):
     id: Annotated[int, Field(ge=1, le=MAX_IO_THREADS)]
     """The I/O thread, an id of `spec.domain.ioThreads` or of a disk's own."""
     cpuset: SpecCpuSet
-    """Host CPUs, inside the shared and housekeeping CPUs of the VM's host cells."""
+    """Host CPUs; of a thread that floats, inside the shared and housekeeping CPUs of the VM's host cells."""
 
 
 class Pinning(SpecModel):
@@ -52,7 +52,7 @@ class Pinning(SpecModel):
     io_threads: list[IoThreadPin] = Field(
         default=[], max_length=MAX_IO_THREADS, json_schema_extra=list_map("id")
     )
-    """For single I/O threads that float; the others float like the emulator."""
+    """For single I/O threads; the others float like the emulator. Where I/O threads hold a CPU each, the candidates for it."""
 
 
 class Realtime(SpecModel):

@@ -49,6 +49,7 @@ def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
         "vcpuCandidates": {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()},
         "emulatorCandidates": str(vm.emulator_candidates or ""),
         "dedicatedIoThreads": vm.dedicated_io_threads,
+        "ioThreadCandidates": _io_thread_candidates(vm),
         "hostDevices": [_device(device) for device in vm.host_devices],
         "derivedCells": [vm.derived_cells.count] if vm.derived_cells else [],
         "reserveMaximum": vm.reserve_maximum,
@@ -57,6 +58,13 @@ def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
         "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
     }
     return {name: wish for name, wish in wishes.items() if wish}
+
+
+def _io_thread_candidates(vm: EffectiveVM) -> dict[str, str]:
+    """Return the candidates of I/O threads that hold a CPU; where others float, the placement does not look."""
+    if not vm.dedicated_io_threads:
+        return {}
+    return {str(number): str(cpus) for number, cpus in vm.io_thread_candidates.items()}
 
 
 def _device(device: EffectiveHostDevice) -> list[object]:

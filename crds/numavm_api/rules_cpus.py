@@ -33,7 +33,7 @@ def cpu_rules() -> tuple[Rule, ...]:
         _features_once,
         _realtime_can_hold,
         _pins_of_vcpus_that_exist,
-        _pins_of_io_threads_that_float,
+        _pins_of_io_threads_that_exist,
     )
 
 
@@ -191,7 +191,7 @@ def _pins_of_vcpus_that_exist(spec: NumaVMSpec) -> Iterator[Violation]:
         seen.add(pin.vcpu)
 
 
-def _pins_of_io_threads_that_float(spec: NumaVMSpec) -> Iterator[Violation]:
+def _pins_of_io_threads_that_exist(spec: NumaVMSpec) -> Iterator[Violation]:
     """Libvirt refuses the pin of an I/O thread that the domain does not have."""
     threads = effective(spec).io_threads
     pinning = spec.domain.cpu.pinning
@@ -202,13 +202,6 @@ def _pins_of_io_threads_that_float(spec: NumaVMSpec) -> Iterator[Violation]:
             limit = f"the VM has the I/O threads {ids}"
             remedy = "pin one of them, or add it to spec.domain.ioThreads"
             yield Violation(field, str(pin.id), limit, remedy)
-        elif threads.dedicated:
-            yield Violation(
-                field,
-                str(pin.id),
-                "spec.domain.ioThreads.placement is Dedicated: each I/O thread gets a CPU of its own",
-                "leave the pin out, or set placement to Shared",
-            )
 
 
 def _past_the_maximum(field: str, vcpus: CpuSet, cpu: Cpu) -> Iterator[Violation]:

@@ -4,6 +4,7 @@ Each test is about one element, on host shapes of 1, 2, 3, 4 and 8 cells. Expect
 page (`-numa`, `-object`, `-smp`) and the article that NumaVM began with.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -192,6 +193,31 @@ def test_a_memory_only_cell_among_others(libvirt: EmbeddedLibvirt, count: int) -
     assert numa(argv, "node")[-1] == f"node,nodeid={count - 1},memdev=ram-node{count - 1}"
     backend = argv.objects("memory-backend")[f"ram-node{count - 1}"]
     assert (backend["size"], backend["host-nodes"]) == (128 * MIB, [count - 1])
+
+
+@pytest.mark.parametrize(
+    ("binding", "allocation", "refused"),
+    [
+        ({"hostCells": "1", "mode": "Strict"}, "Immediate", True),
+        ({"hostCells": "1", "mode": "Strict"}, "OnDemand", False),
+        ({"hostCells": "0-1", "mode": "Interleave"}, "Immediate", False),
+    ],
+)
+def test_pages_of_a_host_cell_without_cpus_cannot_be_taken_at_start(
+    binding: dict[str, str], allocation: str, *, refused: bool
+) -> None:
+    """QEMU does not start: "The nodes select no CPUs"."""
+    declared = [*cells(1), {"id": 1, "memory": "64Mi", "hostBinding": binding}]
+    declared[0]["hostBinding"] = {"hostCells": "0"}
+    domain = {"cpu": cpu_of(declared), "memory": {"backing": {"allocation": allocation}}}
+    memory_only = {0: CpuSet.parse("0-7"), 1: CpuSet()}
+    host = replace(facts_of(1), cells=memory_only)
+
+    if refused:
+        with pytest.raises(CannotRender, match="which have no CPUs to take its pages"):
+            rendered(spec_of(domain), host)
+    else:
+        assert schema_errors(rendered(spec_of(domain), host).xml) == []
 
 
 def test_a_cells_access_goes_before_the_whole_guests(libvirt: EmbeddedLibvirt) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from kubernetes import client
+from typer.testing import CliRunner
 
+from numavm_cli.main import app
 from numavm_lab.controlplane.plane import ControlPlane
 from support.cluster import Callers
 from support.fake_agent import FakeAgent
@@ -120,6 +123,7 @@ def test_of_waiting_vms_the_one_of_higher_priority_goes_first(vms: Vms, urgent: 
     vms.delete("first")
 
     vms.wait("late", claimed, "claimed")
+    vms.wait_gone("first")
     assert not claimed(vms.get("old")["status"])  # type: ignore[index]
 
 
@@ -137,6 +141,8 @@ def test_a_host_is_kept_for_a_large_vm_until_it_fits(vms: Vms) -> None:
         vms.delete(name)
     vms.wait("large", claimed, "claimed")
     vms.wait("small", claimed, "claimed once the large one is")
+    for name in ("one", "two", "three", "four"):
+        vms.wait_gone(name)
 
 
 def test_what_is_kept_in_vain_is_let_go_after_its_time(vms: Vms, operator: OperatorProcess) -> None:
@@ -183,3 +189,21 @@ def test_a_cordon_and_a_required_node_affinity_keep_away(vms: Vms, callers: Call
     vms.wait("choosy", lambda status: "nodeAffinity" in message(status), "refused")
     core.patch_node("queue-a", {"metadata": {"labels": {"disk": "fast"}}})
     vms.wait("choosy", claimed, "claimed")
+
+
+def test_explain_reads_the_cluster(vms: Vms, control_plane: ControlPlane) -> None:
+    vms.create("vm")
+    vms.wait("vm", claimed, "claimed")
+    whole_cell(vms, "wide", nodeSelector={"no": "node"})
+
+    def explained(name: str) -> Json:
+        options = ["-n", vms.namespace, "--kubeconfig", str(control_plane.admin_kubeconfig)]
+        done = CliRunner().invoke(app, ["explain", name, *options, "-o", "json"])
+        assert done.exit_code == 0, done.output
+        told: Json = json.loads(done.stdout)
+        return told
+
+    placed = explained("vm")
+    assert (placed["chosen"], placed["held"]) == ("queue-a", ["queue-a"])
+    host = next(one for one in explained("wide")["hosts"] if one["node"] == "queue-a")
+    assert host["cause"] == "NodeSelector"

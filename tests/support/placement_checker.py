@@ -245,10 +245,17 @@ def _hands(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> Iterable[
     pins = wanted.emulator_candidates
     if claim.emulator_cpus and pins is not None and claim.emulator_cpus.first() not in pins:
         yield f"emulator on {claim.emulator_cpus}, allowed are {pins}"
+    yield from _io_threads(claim, wanted, facts)
+
+
+def _io_threads(claim: Placement, wanted: EffectiveVM, facts: HostFacts) -> Iterable[str]:
     if len(claim.io_thread_cpus) != wanted.dedicated_io_threads:
         yield f"{len(claim.io_thread_cpus)} CPUs for I/O threads"
     near = frozenset().union(*(facts.cpus.get(one, frozenset()) for one in claim.host_cells))
-    for cpus in claim.io_thread_cpus:
+    for number, cpus in enumerate(claim.io_thread_cpus, start=1):
+        pins = wanted.io_thread_candidates.get(number)
+        if cpus and pins is not None and cpus.first() not in pins:
+            yield f"I/O thread {number} on {cpus}, allowed are {pins}"
         if len(cpus) != 1 or not cpus.members <= near:
             yield f"I/O thread on '{cpus}', not on one CPU of the VM's host cells"
 

@@ -193,7 +193,10 @@ class Oracle:
         used = {node for nodes in one for node in nodes}
         if vm.isolate_emulator_thread:
             wishes.append(self._emulator_options(vm, [at], vm.emulator_candidates))
-        wishes += [self._emulator_options(vm, sorted(used), None)] * vm.dedicated_io_threads
+        wishes += [
+            self._emulator_options(vm, sorted(used), vm.io_thread_candidates.get(one))
+            for one in range(1, vm.dedicated_io_threads + 1)
+        ]
         for threads in _disjoint(wishes):
             taken = threads
             if vm.last_level_cache is LastLevelCache.WHOLE:

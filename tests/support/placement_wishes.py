@@ -14,7 +14,9 @@ from numavm_api.effective import (
     EffectiveHostDevice,
     EffectiveVM,
 )
+from numavm_api.effective_iothreads import EffectiveIoThreads
 from numavm_api.host_devices import NumaAffinity
+from numavm_api.iothreads import IoThread
 from numavm_api.numavm import LastLevelCache
 from numavm_api.placement import PlacedDevice, Placement
 from numavm_api.quantity import GIBIBYTE, MEBIBYTE, Bytes
@@ -113,8 +115,22 @@ def _emulator(random: Random, vm: EffectiveVM, hosts: Hosts) -> EffectiveVM:
     )
 
 
-def _io_threads(random: Random, vm: EffectiveVM, _: Hosts) -> EffectiveVM:
-    return replace(vm, dedicated_io_threads=random.randint(1, 3)) if vm.dedicated else vm
+def _io_threads(random: Random, vm: EffectiveVM, hosts: Hosts) -> EffectiveVM:
+    if not vm.dedicated:
+        return vm
+    count = random.randint(1, 3)
+    cpus = _cpus(hosts)
+    pins = {}
+    if cpus and random.random() < 0.4:
+        pins = {random.randint(1, count): CpuSet.of(*random.sample(cpus, min(len(cpus), 4)))}
+    return replace(
+        vm,
+        dedicated_io_threads=count,
+        io_threads=EffectiveIoThreads(
+            tuple(IoThread(id=at + 1) for at in range(count)), dedicated=True
+        ),
+        io_thread_candidates=pins,
+    )
 
 
 def _whole_caches(_random: Random, vm: EffectiveVM, _: Hosts) -> EffectiveVM:

@@ -14,6 +14,7 @@ from numavm_agent.reconcile.admission import (
     admit,
 )
 from numavm_api.conditions import ClaimRefusalReason as Why
+from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import NumaHostSpec
 from numavm_api.numavm import NumaVMSpec
@@ -95,6 +96,13 @@ REFUSALS: list[tuple[str, ClaimRequest, HostState, Why, str]] = [
         "host cell 9",
     ),
     ("path", request(path_problems=("no",)), host(), Why.NOT_PERMITTED, "no"),
+    (
+        "several preferred cells",
+        request(changed_cell(mode=BindingMode.PREFERRED, host_cells=CpuSet.of(0, 1))),
+        host(qemu_version="7.2.22"),
+        Why.UNSUPPORTED,
+        "prefers the first of them only",
+    ),
     ("vCPUs", request(), host(max_vcpus=1), Why.UNSUPPORTED, "takes at most 1"),
     (
         "held by another",

@@ -58,6 +58,7 @@ def with_nics(one: dict[str, Any], **cells: int) -> dict[str, Any]:
         }
         for at, cell in enumerate(cells.values())
     ]
+    one["status"]["permitted"] |= {"pciDevices": [{"vendor": "8086", "device": "10d3"}]}
     return one
 
 
@@ -147,6 +148,14 @@ def test_a_device_is_claimed_by_one_vm_and_its_iommu_group_with_it() -> None:
     }
     both = held.with_claim("host-a", "third", second.placement)
     assert cause(wanted, both) is Cause.DEVICES
+
+
+def test_a_device_that_the_administrator_does_not_permit_is_not_there() -> None:
+    one = with_nics(host(), a=0)
+    one["status"]["permitted"] = {"pciDevices": [{"address": "0000:09:00.0"}]}
+    wanted = asking(vm(cores=1, memory="64Mi"), host_devices=(device("nic", NumaAffinity.NONE),))
+
+    assert cause(wanted, fleet(one)) is Cause.DEVICES
 
 
 def test_a_preferred_device_is_near_where_it_can_be() -> None:

@@ -327,3 +327,38 @@ def test_numa_stat_of_both_cgroup_versions() -> None:
         "file": {0: 8192, 1: 1},
     }
     assert parse_numa_stat("total=3 N0=1 N1=2\n") == {"total": {0: 1, 1: 2}}
+
+
+FILES = """\
+7f0df7ffe000 bind:0 file=/var/lib/libvirt/qemu/ram/1-default_vm_c7a5fdbd/ram-node1 anon=16384 dirty=16384 active=1 N0=16384 kernelpagesize_kB=4
+7f0dfbfff000 bind:1 file=/var/lib/libvirt/qemu/ram/1-default_vm_c7a5fdbd/ram-node0 anon=16384 dirty=16384 active=1 N1=16384 kernelpagesize_kB=4
+"""  # noqa: E501 - lines of the kernel
+FILE_MAPS = """\
+7f0df7ffe000-7f0dfbffe000 rw-p 00000000 08:01 1311 /var/lib/libvirt/qemu/ram/1-default_vm_c7a5fdbd/ram-node1
+7f0dfbfff000-7f0dfffff000 rw-p 00000000 08:01 1310 /var/lib/libvirt/qemu/ram/1-default_vm_c7a5fdbd/ram-node0
+"""
+
+
+def test_memory_in_files_is_found_by_libvirts_names_for_them() -> None:
+    """Measured with libvirt 9.0 and QEMU 7.2: private pages of a file obey the policy."""
+    cells = [
+        {
+            "id": cell,
+            "cpus": str(cell),
+            "memory": "64Mi",
+            "hostBinding": {"hostCells": str(1 - cell)},
+        }
+        for cell in (0, 1)
+    ]
+    backing = {"backing": {"source": "File"}}
+    spec = spec_of({"cpu": {"cores": 2, "numa": {"cells": cells}}, "memory": backing})
+    placement = claim_for(effective(spec), facts_of(2))
+
+    numa = verify(
+        placement, effective(spec), PINS, GOOD, parse_mappings(FILES, FILE_MAPS), "now"
+    ).numa
+
+    assert [(one.aligned, one.resident[0].host_cell) for one in numa.cells] == [
+        (True, 1),
+        (True, 0),
+    ]

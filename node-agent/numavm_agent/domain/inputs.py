@@ -7,7 +7,8 @@ from typing import Final
 
 from numavm_agent.domain.model import Accelerator, CannotRender, HostFacts, VmToRender
 from numavm_agent.domain.names import domain_name, serial_log_path
-from numavm_agent.domain.pins import Pins, starting_pins
+from numavm_agent.domain.pins import Pins, cpus_of, starting_pins
+from numavm_api.backing import Allocation
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
@@ -46,6 +47,7 @@ class RenderInput:
         _refuse_foreign_claim(vm.effective, effective, placement)
         _refuse_missing_devices(vm.effective, placement)
         _refuse_mixed_restrictive(placement)
+        _refuse_allocation_without_cpus(effective, placement, host)
         _refuse_too_many_emulated_vcpus(effective, host)
         pins = starting_pins(placement, host.pools, host.cells, host.held, effective)
         plan = pci_plan(vm.spec.domain, guest_cells_of_devices(effective, placement))
@@ -169,6 +171,23 @@ def _refuse_too_many_emulated_vcpus(vm: EffectiveVM, host: HostFacts) -> None:
         raise CannotRender(
             f"spec.domain.cpu: {vm.vcpus} vCPUs, but TCG emulates at most {IOMMU_ABOVE_VCPUS}: "
             "use fewer, or a host with KVM"
+        )
+
+
+def _refuse_allocation_without_cpus(vm: EffectiveVM, placement: Placement, host: HostFacts) -> None:
+    """QEMU 7.2: "The nodes select no CPUs", since pages are taken by threads on the CPUs of the bound host cells.
+
+    Restrictive has no host cells in QEMU's eyes.
+    """
+    if vm.backing.allocation is not Allocation.IMMEDIATE:
+        return
+    for cell in placement.cells:
+        if cell.mode is BindingMode.RESTRICTIVE or cpus_of(cell.host_cells, host.cells):
+            continue
+        raise CannotRender(
+            f"placement.cells[{cell.id}] is bound to host cells {cell.host_cells}, which have no CPUs to take its "
+            "pages at start: set spec.domain.memory.backing.allocation to OnDemand, or bind it Interleave with a cell "
+            "that has some"
         )
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from numavm_agent.domain.model import Accelerator
 from numavm_agent.reconcile.device_admission import DevicesHere, device_refusals, too_old_for
+from numavm_agent.reconcile.versions import too_old
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM, effective
@@ -61,6 +62,8 @@ class HostState:
     foreign_devices: frozenset[str] = frozenset()
     """Addresses of devices that domains of others hold."""
     permitted: Permitted = field(default_factory=Permitted)
+    qemu_version: str = ""
+    """Empty: nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +271,11 @@ def _vcpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
         )
 
 
+def _versions(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    for missing in too_old(request.placement, host.qemu_version):
+        yield Refused(Why.UNSUPPORTED, missing)
+
+
 def _dedicated_cpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
     placement = request.placement
     yield from _own_cpus_sound(placement)
@@ -473,6 +481,7 @@ _RULES: Final[Sequence[_Rule]] = (
     _spec_unchanged,
     _cells_known,
     _vcpus,
+    _versions,
     _paths,
     _devices,
     _dedicated_cpus,

@@ -87,6 +87,7 @@ class HostNow:
             pci_devices=self.topology.pci_devices,
             foreign_devices=self.foreign_devices,
             permitted=self.spec.permitted,
+            qemu_version=self.qemu.qemu_version if self.qemu else "",
         )
 
 

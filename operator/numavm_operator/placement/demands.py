@@ -52,6 +52,7 @@ def shape_of(vm: EffectiveVM) -> Shape:
         whole_caches=vm.last_level_cache is LastLevelCache.WHOLE and vm.dedicated,
         devices=devices,
         emulator_pins=_emulator_pins(vm),
+        io_pins=_io_pins(vm),
     )
 
 
@@ -161,6 +162,14 @@ def _pins(vm: EffectiveVM, held: CpuSet) -> tuple[int | None, ...]:
     return tuple(
         mask_of(vm.vcpu_candidates[vcpu]) if vcpu in vm.vcpu_candidates else None for vcpu in held
     )
+
+
+def _io_pins(vm: EffectiveVM) -> tuple[int | None, ...]:
+    """Return what the user allows each I/O thread that holds a CPU, in the order of their ids."""
+    pins = [vm.io_thread_candidates.get(one) for one in vm.io_threads.ids]
+    if not (vm.dedicated and vm.dedicated_io_threads and any(pins)):
+        return ()
+    return tuple(None if pin is None else mask_of(pin) for pin in pins)
 
 
 def _emulator_pins(vm: EffectiveVM) -> int | None:

@@ -154,8 +154,8 @@ def _wishes(
     if shape.emulators:
         pins = ANY if shape.emulator_pins is None else shape.emulator_pins
         yield _options(table, alone, (pins,), [overhead_cell])
-    for _ in range(shape.io_threads):
-        yield _options(table, alone, (ANY,), used)
+    for pin in shape.io_pins or (None,) * shape.io_threads:
+        yield _options(table, alone, (ANY if pin is None else pin,), used)
 
 
 def _wishes_of_cell(table: _Table, need: CellNeed, cells: Sequence[int]) -> Iterator[list[Option]]:

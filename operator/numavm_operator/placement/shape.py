@@ -98,6 +98,8 @@ class Shape:
     devices: tuple[DeviceNeed, ...] = ()
     emulator_pins: int | None = None
     """Mask of CPUs that the user allows the emulator."""
+    io_pins: tuple[int | None, ...] = ()
+    """Per I/O thread the mask of CPUs that the user allows it, None: any; empty: no hand in any."""
 
     @cached_property
     def bound(self) -> bool:
@@ -107,7 +109,9 @@ class Shape:
     @cached_property
     def by_hand(self) -> bool:
         """Whether the user had a hand in which CPUs these are."""
-        return self.emulator_pins is not None or any(cell.pins for cell in self.cells)
+        if self.emulator_pins is not None or self.io_pins:
+            return True
+        return any(cell.pins for cell in self.cells)
 
     @cached_property
     def counts_only(self) -> bool:
