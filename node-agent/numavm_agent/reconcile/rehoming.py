@@ -17,7 +17,7 @@ from numavm_agent.reconcile.admission import ClaimRequest, NotYet, Refused, admi
 from numavm_agent.reconcile.changes import applied_live
 from numavm_agent.reconcile.host_state import HostNow
 from numavm_agent.reconcile.inventory import ManagedDomain
-from numavm_agent.reconcile.jobs import Moved
+from numavm_agent.reconcile.jobs import JobOutcome, Moved
 from numavm_agent.reconcile.memory import VmMemory
 from numavm_agent.reconcile.rehome import new_aim
 from numavm_agent.reconcile.rehome_jobs import Moving
@@ -91,10 +91,12 @@ class Rehomer:
             record.uid, JobKind.CHANGE, lambda: jobs.note(record, noted, pins)
         )
 
-    def absorb_error(self, memory: VmMemory, error: NumaVMError) -> None:
-        """Take in that a slice failed; libvirt and the guest are not asked again at once."""
-        memory.change_error = str(error)
-        memory.quiet_until = self._tools.clock.boottime() + FAILED_SECONDS
+    def absorb_end(self, memory: VmMemory, outcome: JobOutcome | NumaVMError) -> None:
+        """Take in that a slice ended, well or not; where it failed, nobody is asked again at once."""
+        memory.changing = None
+        if isinstance(outcome, NumaVMError):
+            memory.change_error = str(outcome)
+            memory.quiet_until = self._tools.clock.boottime() + FAILED_SECONDS
 
     def _admit(
         self, vm: VmObject, domain: ManagedDomain, memory: VmMemory, host: HostNow

@@ -101,15 +101,13 @@ class VmReconciler:
             case NumaVMError() as error:
                 self._tools.log.warning("job_failed", uid=done.uid, job=done.kind, error=str(error))
                 memory.quiet_until = self._tools.clock.boottime() + QUIET_SECONDS
-                if done.kind is JobKind.CHANGE:
-                    self._rehomer.absorb_error(memory, error)
         match done.kind:
             case JobKind.START:
                 self._absorb_start(done.uid, memory, done.outcome)
             case JobKind.STOP:
                 self._inventory.forget(done.uid)  # whether it failed before or after it wrote
             case JobKind.CHANGE:
-                memory.changing = None
+                self._rehomer.absorb_end(memory, done.outcome)
                 self._inventory.forget(done.uid)
             case JobKind.SETTLE:
                 pass
