@@ -202,6 +202,8 @@ class OperationStatus(StatusModel):
     """What is being done: Record, Widen, Move, Plug, Threads, Narrow, Commit."""
     percent: Annotated[int, Field(ge=0, le=100)]
     """How much of the memory that moves is there, by the kernel's word, in steps of 10."""
+    message: LongText | None = None
+    """Why it does not come forward, where it does not; it is tried again."""
 
 
 class Resident(StatusModel):

@@ -80,7 +80,7 @@ def rounds_later(host: LabHost, vm: Manifest, before: Mapping[int, Writer]) -> d
     return wait_for(
         later,
         until=lambda found: set(found) == {0, 1},
-        deadline_seconds=120,
+        deadline_seconds=400,
         poll_seconds=0.5,
         describe="both writers of the guest go on",
     )

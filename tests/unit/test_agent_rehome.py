@@ -322,3 +322,9 @@ def test_a_move_turns_only_to_what_holds_nothing_new(
 ) -> None:
     found = new_aim(claim_on(2, 1), claim(), stated)
     assert aim == (found.id if found else None)
+
+
+def test_why_a_change_does_not_come_forward_is_told() -> None:
+    said = status_of(begun(record(), claim_on(2, 1)), 0, "libvirt refuses: no free slot")
+    assert said is not None
+    assert said.message == "libvirt refuses: no free slot"

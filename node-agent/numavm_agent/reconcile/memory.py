@@ -31,6 +31,8 @@ class VmMemory:
     """The claim, with the one before it, towards which a change begins that the domain may not know of yet."""
     percent: int = 0
     """How far the move that is under way has come."""
+    change_error: str | None = None
+    """Why the change that is under way does not come forward."""
     start_error: str | None = None
     """Why the last start failed."""
     waits_for: str | None = None

@@ -30,6 +30,7 @@ REHOME: Final = "ReHome"
 BATCH: Final = Bytes(4 * MEBIBYTE)
 """Moved by one call: the guest waits for a page of it no longer than that takes."""
 _TENTH: Final = 10
+_MESSAGE: Final = 2048
 
 
 class Step(StrEnum):
@@ -171,8 +172,10 @@ def at_step(record: DomainRecord, step: Step) -> DomainRecord:
     return replace(record, operation=operation(record, record.target, step))
 
 
-def status_of(record: DomainRecord, percent: int) -> OperationStatus | None:
-    """Return what the status says of a move that is under way; None: none is."""
+def status_of(
+    record: DomainRecord, percent: int, error: str | None = None
+) -> OperationStatus | None:
+    """Return what the status says of a move that is under way, and why it does not come forward; None: none is."""
     if record.target is None or record.operation is None or record.operation.kind != REHOME:
         return None
     return OperationStatus.model_validate(
@@ -183,6 +186,7 @@ def status_of(record: DomainRecord, percent: int) -> OperationStatus | None:
             "to": record.operation.after,
             "step": record.operation.step,
             "percent": percent // _TENTH * _TENTH,
+            "message": error[:_MESSAGE] if error else None,
         }
     )
 

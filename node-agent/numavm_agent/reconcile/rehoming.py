@@ -17,7 +17,7 @@ from numavm_agent.reconcile.admission import ClaimRequest, NotYet, Refused, admi
 from numavm_agent.reconcile.changes import applied_live
 from numavm_agent.reconcile.host_state import HostNow
 from numavm_agent.reconcile.inventory import ManagedDomain
-from numavm_agent.reconcile.jobs import Moved
+from numavm_agent.reconcile.jobs import JobOutcome, Moved
 from numavm_agent.reconcile.memory import VmMemory
 from numavm_agent.reconcile.rehome import new_aim
 from numavm_agent.reconcile.rehome_jobs import Moving
@@ -25,10 +25,13 @@ from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.workers import JobKind
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.effective import EffectiveVM, effective
+from numavm_api.errors import NumaVMError
 from numavm_api.numahost import HeldClaim
 from numavm_api.placement import Placement
 from numavm_api.resolved import resolved
 
+FAILED_SECONDS: Final = 30.0
+"""What libvirt or the kernel refused is tried again after so long."""
 STUCK_SECONDS: Final = 5.0
 """Pages that something holds are tried again after so long."""
 
@@ -66,7 +69,7 @@ class Rehomer:
 
     def absorb(self, memory: VmMemory, moved: Moved) -> None:
         """Take in what a slice of a move has come to."""
-        memory.percent = moved.percent
+        memory.percent, memory.change_error = moved.percent, moved.stuck
         if moved.settled is not None:
             memory.settled = moved.settled
         if moved.stuck is not None:
@@ -87,6 +90,13 @@ class Rehomer:
         self._tools.workers.submit(
             record.uid, JobKind.CHANGE, lambda: jobs.note(record, noted, pins)
         )
+
+    def absorb_end(self, memory: VmMemory, outcome: JobOutcome | NumaVMError) -> None:
+        """Take in that a slice ended, well or not; where it failed, nobody is asked again at once."""
+        memory.changing = None
+        if isinstance(outcome, NumaVMError):
+            memory.change_error = str(outcome)
+            memory.quiet_until = self._tools.clock.boottime() + FAILED_SECONDS
 
     def _admit(
         self, vm: VmObject, domain: ManagedDomain, memory: VmMemory, host: HostNow

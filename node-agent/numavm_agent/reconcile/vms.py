@@ -107,7 +107,7 @@ class VmReconciler:
             case JobKind.STOP:
                 self._inventory.forget(done.uid)  # whether it failed before or after it wrote
             case JobKind.CHANGE:
-                memory.changing = None
+                self._rehomer.absorb_end(memory, done.outcome)
                 self._inventory.forget(done.uid)
             case JobKind.SETTLE:
                 pass
@@ -174,7 +174,7 @@ class VmReconciler:
                 verdict,
                 modules=self._modules.of(domain),
                 balloon=domain.seen.balloon,
-                operation=status_of(domain.record, memory.percent),
+                operation=status_of(domain.record, memory.percent, memory.change_error),
                 why_fixed=self._rehomer.why_fixed(domain),
             )
         return VmView(
