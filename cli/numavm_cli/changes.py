@@ -25,6 +25,7 @@ from numavm_operator.placement import (
     Undecided,
     amend,
     host_from,
+    memory_moves,
     moved_cells,
     place,
     request_for,
@@ -129,7 +130,8 @@ def _live(
     if claim is None or node is None:
         return None, None
     moves = moved_cells(claim, effective(new))
-    if not moves or _why_fixed(status, cluster) is not None:
+    is_fixed = memory_moves(claim, moves) and _why_fixed(status, cluster) is not None
+    if not moves or is_fixed:
         return None, None
     request, fleet = _request(metadata, new), _fleet(cluster)
     match amend(request, fleet, node, claim.alone, moves, Policy()):

@@ -199,7 +199,7 @@ class OperationStatus(StatusModel):
     to: Annotated[str, Field(max_length=256)]
     """Guest cell -> host cells after."""
     step: ShortText
-    """What is being done: Record, Widen, Move, Threads, Narrow, Verify."""
+    """What is being done: Record, Widen, Move, Plug, Threads, Narrow, Commit."""
     percent: Annotated[int, Field(ge=0, le=100)]
     """How much of the memory that moves is there, by the kernel's word, in steps of 10."""
 

@@ -128,6 +128,17 @@ class Hypervisor(Protocol):
         """Set the affinity of all threads that are neither vCPUs nor I/O threads, now."""
         ...
 
+    def plug_vcpu(self, uuid: str, vcpu: int) -> None:
+        """Power a vCPU on; QEMU has its thread at once, the guest uses it when it brings it online.
+
+        Pinned before, by `pin_vcpu`, it never runs elsewhere.
+        """
+        ...
+
+    def attach(self, uuid: str, xml: str) -> None:
+        """Plug a device into the running guest."""
+        ...
+
     def set_balloon(self, uuid: str, target: Bytes) -> None:
         """Ask the guest to keep so much memory; returns at once, whether the guest follows or not."""
         ...

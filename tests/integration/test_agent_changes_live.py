@@ -14,6 +14,7 @@ from numavm_api.killpoints import KILL_POINT_VARIABLE, KillPoint
 from numavm_api.placement import Placement
 from numavm_api.quantity import MEBIBYTE, Bytes
 from numavm_lab.controlplane.plane import ControlPlane
+from numavm_lab.guest import parse_reports
 from support.agent_fixtures import running_node
 from support.agents import Node, Vm, place, small_spec
 from support.cluster import Callers
@@ -154,6 +155,133 @@ def test_a_changed_balloon_target_is_followed_by_the_running_guest(vm: Vm, targe
     assert memory["guestCurrent"] == target
     assert vm.condition("RestartRequired")["status"] == "False"
     assert vm.qemu() == qemu
+
+
+@pytest.fixture
+def growing(node: Node, namespace: str) -> Iterator[Vm]:
+    """A guest that can have two vCPUs, over shared CPUs, and has one."""
+    made = Vm(node, namespace, "growing")
+    spec = small_spec(node.libvirt)
+    spec["domain"]["cpu"] = {"sockets": 1, "maxSockets": 2}
+    made.create(spec)
+    yield made
+    made.remove()
+
+
+def claim_for(vm: Vm, number: int, held: CpuSet | None) -> Placement:
+    """Return a claim without dedicated CPUs that has room for some vCPUs; None: for all."""
+    made = place(vm.spec(), claim_id=f"claim-{number}", pcpus=CpuSet())
+    cells = [cell.model_copy(update={"held_vcpus": held}) for cell in made.cells]
+    return made.model_copy(update={"cells": cells})
+
+
+def online_in_guest(vm: Vm) -> str:
+    """Return the guest kernel's own word."""
+    logs = [
+        file.read_text(errors="replace") for file in vm.node.libvirt.logs.glob("*growing*serial*")
+    ]
+    reports = [report for log in logs for report in parse_reports(log)]
+    return str(reports[-1].online_cpus) if reports else ""
+
+
+def test_vcpus_are_added_under_an_amended_claim_and_the_guest_uses_them(growing: Vm) -> None:
+    vm = growing
+    first = claim_for(vm, 1, CpuSet.of(0))
+    vm.claim(first)
+    vm.wait("NumaAligned", "True")
+    wait_for(
+        lambda: online_in_guest(vm),
+        until=lambda on: on == "0",
+        describe="the guest booted",
+        deadline_seconds=180,
+    )
+    qemu = vm.qemu()
+    vm.patch({"domain": {"cpu": {"sockets": 2}}})
+    vm.wait_domain("seen", observedGeneration=vm.get()["metadata"]["generation"])
+    assert vm.status()["currentCPUTopology"]["onlineVcpus"] == "0"
+    assert vm.condition("RestartRequired")["status"] == "False"
+
+    vm.claim(claim_for(vm, 2, None).replacing(first))
+    vm.wait_domain("added", placementId="claim-2", deadline_seconds=120)
+    wait_for(
+        lambda: online_in_guest(vm),
+        until=lambda on: on == "0-1",
+        describe="the guest's CPUs",
+        deadline_seconds=180,
+    )
+    vm.wait("NumaAligned", "True")
+    topology = vm.status()["currentCPUTopology"]
+    assert (topology["onlineVcpus"], topology["vcpus"]) == ("0-1", 2)
+    assert vm.qemu() == qemu
+
+
+def test_vcpus_that_the_claim_holds_already_are_added_without_another(growing: Vm) -> None:
+    vm = growing
+    vm.claim(claim_for(vm, 1, None))
+    vm.wait("NumaAligned", "True")
+    vm.patch({"domain": {"cpu": {"sockets": 2}}})
+    wait_for(
+        lambda: online_in_guest(vm),
+        until=lambda on: on == "0-1",
+        describe="the guest's CPUs",
+        deadline_seconds=180,
+    )
+    wait_for(
+        lambda: vm.status()["currentCPUTopology"]["onlineVcpus"],
+        until=lambda on: on == "0-1",
+        describe="the status follows",
+    )
+    vm.wait("NumaAligned", "True")
+    vm.patch({"domain": {"cpu": {"sockets": 1}}})
+    vm.wait("RestartRequired", "True")
+    assert "spec.domain.cpu.sockets: 2 -> 1" in vm.condition("RestartRequired")["message"]
+
+
+def test_a_dimm_is_plugged_into_the_running_guest_under_an_amended_claim(
+    node: Node, namespace: str
+) -> None:
+    vm = Vm(node, namespace, "growing")
+    spec = small_spec(node.libvirt)
+    spec["domain"]["cpu"] = {"sockets": 1}
+    spec["domain"]["memory"] = {"guest": "128Mi", "maxGuest": "1Gi"}
+    vm.create(spec)
+    try:
+        first = claim_for(vm, 1, None)
+        vm.claim(first)
+        vm.wait("NumaAligned", "True")
+        before = wait_for(
+            lambda: memory_in_guest(vm), describe="the guest booted", deadline_seconds=180
+        )
+        qemu = vm.qemu()
+        module = {"name": "m0", "cell": 0, "size": "128Mi", "dimm": {}}
+        vm.patch({"domain": {"devices": {"memory": [module]}}})
+        vm.wait_domain("seen", observedGeneration=vm.get()["metadata"]["generation"])
+        assert memory_in_guest(vm) == before
+
+        cells = [cell.model_copy(update={"plugged": Bytes(128 * MEBIBYTE)}) for cell in first.cells]
+        second = first.model_copy(update={"id": "claim-2", "cells": cells})
+        vm.claim(second.replacing(first))
+        vm.wait_domain("plugged", placementId="claim-2", deadline_seconds=120)
+        wait_for(
+            lambda: memory_in_guest(vm),
+            until=lambda kib: kib == before + 128 * 1024,
+            deadline_seconds=180,
+            describe="the guest has the module's memory",
+        )
+        vm.wait("NumaAligned", "True")
+        assert vm.condition("RestartRequired")["status"] == "False"
+        assert vm.qemu() == qemu
+    finally:
+        vm.remove()
+
+
+def memory_in_guest(vm: Vm) -> int:
+    """Return what the guest's kernel manages on its only node, in KiB; 0: it has not said."""
+    logs = [
+        file.read_text(errors="replace") for file in vm.node.libvirt.logs.glob("*growing*serial*")
+    ]
+    reports = [report for log in logs for report in parse_reports(log)]
+    return reports[-1].nodes[0].memory_kib if reports else 0
 
 
 def test_a_host_whose_kernel_cannot_move_memory_says_so(node: Node) -> None:

@@ -4,8 +4,16 @@ from typing import Any
 
 import pytest
 
-from numavm_agent.reconcile.changes import Effect, field_changes, pending_changes
+from numavm_agent.reconcile.changes import (
+    Effect,
+    applied_live,
+    field_changes,
+    pending_changes,
+)
+from numavm_api.cpuset import CpuSet
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.quantity import parse_bytes
+from support.agent_values import shared_claim
 
 
 def spec(domain: dict[str, Any] | None = None, **top: Any) -> NumaVMSpec:
@@ -84,19 +92,19 @@ def test_what_is_the_same_after_defaulting_is_not_pending(
     ("running", "wanted", "changes"),
     [
         (
-            spec({"memory": MAXIMUM}),
             modules(DIMM),
+            spec({"memory": MAXIMUM}),
             [
-                "spec.domain.devices.memory[d].cell: nothing -> 0",
-                "spec.domain.devices.memory[d].dimm: nothing -> {}",
-                "spec.domain.devices.memory[d].name: nothing -> d",
-                "spec.domain.devices.memory[d].size: nothing -> 512Mi",
+                "spec.domain.devices.memory[d].cell: 0 -> nothing",
+                "spec.domain.devices.memory[d].dimm: {} -> nothing",
+                "spec.domain.devices.memory[d].name: d -> nothing",
+                "spec.domain.devices.memory[d].size: 512Mi -> nothing",
             ],
         ),
         (
-            modules(balloon={"target": "512Mi"}),
-            modules(balloon={"target": "1Gi"}),
-            ["spec.domain.memory.balloon.target: 512Mi -> 1Gi"],
+            modules(balloon={"autodeflate": "Disabled"}),
+            modules(balloon={"autodeflate": "Enabled"}),
+            ["spec.domain.memory.balloon.autodeflate: Disabled -> Enabled"],
         ),
         (modules(), modules(maxGuest="8Gi"), ["spec.domain.memory.maxGuest: 4Gi -> 8Gi"]),
         (disk(), disk(cell=0), ["spec.domain.devices.disks[root].cell: nothing -> 0"]),
@@ -204,3 +212,74 @@ def test_what_numavm_itself_does_is_taken_up_at_once() -> None:
         "spec.driftPolicy": Effect.LIVE,
         "spec.restartToken": Effect.LIVE,
     }
+
+
+def cpus(**cpu: Any) -> NumaVMSpec:
+    return spec({"cpu": {"maxSockets": 4, **cpu}})
+
+
+def effects_of(running: NumaVMSpec, wanted: NumaVMSpec) -> dict[str, Effect]:
+    return {
+        one.path.removeprefix("spec.domain.cpu."): one.effect
+        for one in field_changes(running, wanted)
+    }
+
+
+def test_more_vcpus_of_those_the_guest_can_have_are_live_and_fewer_are_not() -> None:
+    assert effects_of(cpus(sockets=1), cpus(sockets=2)) == {"sockets": Effect.LIVE}
+    assert effects_of(cpus(sockets=1), cpus(sockets=4)) == {"sockets": Effect.LIVE}
+    assert effects_of(cpus(sockets=2), cpus(sockets=1)) == {"sockets": Effect.RESTART}
+    fine, finer = ({"cpu": {"cores": 4, "onlineVcpus": on}} for on in ("0,2", "0-2"))
+    assert effects_of(spec(fine), spec(finer)) == {"onlineVcpus": Effect.LIVE}
+    assert effects_of(spec(finer), spec(fine)) == {"onlineVcpus": Effect.RESTART}
+
+
+def test_a_guest_with_another_maximum_is_another_guest() -> None:
+    assert set(effects_of(cpus(sockets=1), cpus(sockets=2, maxSockets=8)).values()) == {
+        Effect.RESTART
+    }
+    assert set(effects_of(cpus(sockets=1), cpus(sockets=2, cores=2)).values()) == {Effect.RESTART}
+
+
+def test_vcpus_are_on_once_the_claim_has_room_for_all_of_them() -> None:
+    running, wanted = cpus(sockets=1), cpus(sockets=3)
+    claimed = shared_claim()
+    (cell,) = claimed.cells
+    for held, on in (("0-1", "0"), ("0-2", "0-2"), (None, "0-2")):
+        room = CpuSet.parse(held) if held else None
+        update = {"vcpus": CpuSet.parse("0-3"), "held_vcpus": room}
+        held_claim = claimed.model_copy(update={"cells": [cell.model_copy(update=update)]})
+        after = applied_live(running, wanted, held_claim)
+        assert str(after.domain.cpu.boot_vcpus) == on
+
+
+def with_dimms(*names: str, room: str = "4Gi", **kinds: Any) -> NumaVMSpec:
+    devices = [{"name": name, "cell": 0, "size": "1Gi", "dimm": {}} for name in names]
+    devices += [{"name": name, "cell": 0, "size": "1Gi", **kind} for name, kind in kinds.items()]
+    return spec({"memory": {"guest": "1Gi", "maxGuest": room}, "devices": {"memory": devices}})
+
+
+def module_effects(running: NumaVMSpec, wanted: NumaVMSpec) -> set[Effect]:
+    return {one.effect for one in field_changes(running, wanted)}
+
+
+def test_a_dimm_is_plugged_into_a_running_guest_that_has_room_and_nothing_is_taken_out() -> None:
+    assert module_effects(with_dimms(), with_dimms("m1")) == {Effect.LIVE}
+    assert module_effects(with_dimms("m1"), with_dimms("m0", "m1")) == {Effect.LIVE}
+    assert module_effects(with_dimms("m1"), with_dimms()) == {Effect.RESTART}
+    assert module_effects(with_dimms("m1"), with_dimms("m0")) == {Effect.RESTART}
+    assert Effect.RESTART in module_effects(with_dimms(), with_dimms("m1", room="8Gi"))
+    other = with_dimms(v0={"virtioMem": {"requested": "512Mi"}})
+    assert module_effects(with_dimms(), other) == {Effect.RESTART}
+
+
+@pytest.mark.parametrize(("plugged", "names"), [("1Gi", ["m0"]), ("2Gi", ["m0", "m1"])])
+def test_modules_are_there_once_the_claim_has_room_for_all_of_them(
+    plugged: str, names: list[str]
+) -> None:
+    claimed = shared_claim()
+    (cell,) = claimed.cells
+    room = cell.model_copy(update={"plugged": parse_bytes(plugged)})
+    held = claimed.model_copy(update={"cells": [room]})
+    after = applied_live(with_dimms("m0"), with_dimms("m0", "m1"), held)
+    assert [device.name for device in after.domain.devices.memory] == names

@@ -93,6 +93,14 @@ def test_the_next_step_follows_from_what_the_kernel_shows(shown: Seen, step: Ste
     assert step == next_step(shown, TO_TWO)
 
 
+def test_vcpus_are_powered_on_when_memory_is_there_and_before_pins_are_judged() -> None:
+    off = CpuSet.of(1)
+    wide = seen(1, right=False, emulator=BOTH)
+    assert next_step(replace(wide, off=off), TO_TWO) is Step.MOVE
+    assert next_step(replace(wide, astray=Bytes(0), off=off), TO_TWO) is Step.PLUG
+    assert next_step(replace(wide, astray=Bytes(0)), TO_TWO) is Step.THREADS
+
+
 def test_from_every_state_the_steps_come_to_an_end() -> None:
     sets = [CpuSet.parse(text) for text in (OLD, BOTH, NEW, "0", "0-3")]
     for astray, right, one, two in itertools.product((0, 1), (False, True), sets, sets):

@@ -162,3 +162,59 @@ def test_a_vcpu_that_is_allowed_other_cpus_gets_one_on_the_host_cell_where_it_is
     assert cpu not in (4, 5)
     assert after.placement.cells[0].pcpus[0] <= CpuSet.of(4, 5)
     assert after.placement.cells[1] == claim.cells[1]
+
+
+def test_vcpus_that_are_added_get_cpus_on_the_host_cell_and_the_others_keep_theirs() -> None:
+    cells = [
+        {"cpus": "0-1,4-5", "memory": "1Gi", "hostBinding": {"hostCells": "0"}},
+        {"cpus": "2-3,6-7", "memory": "1Gi", "hostBinding": {"hostCells": "1"}},
+    ]
+    small, large = (vm(*cells, cores=8, onlineVcpus=on) for on in ("0-3", "0-4"))
+    where, claim = running(fleet(host(cells=2, cores=6)), small)
+    moves = moved_cells(claim, request(large).vm)
+    assert moves == {0: CpuSet.of(0)}
+
+    after = amended(where, large, claim, cell0="0")
+    assert isinstance(after, Placed)
+    first, second = after.placement.cells
+    assert second == claim.cells[1]
+    assert (str(claim.cells[0].held_vcpus), str(first.held_vcpus)) == ("0-1", "0-1,4")
+    before = dict(zip(claim.cells[0].vcpus, claim.cells[0].pcpus, strict=True))
+    now = dict(zip(first.vcpus, first.pcpus, strict=True))
+    assert [now[0], now[1], now[5]] == [before[0], before[1], CpuSet()]
+    assert now[4] <= CpuSet.parse("1-5") - claim.dedicated_cpus
+    assert after.placement.dedicated_cpus == claim.dedicated_cpus | now[4]
+
+
+def test_vcpus_without_room_are_refused_and_a_vm_of_another_maximum_gets_none() -> None:
+    cells = [{"cpus": "0-5", "memory": "1Gi", "hostBinding": {"hostCells": "0"}}]
+    small, large = (vm(*cells, cores=6, onlineVcpus=on) for on in ("0-1", "0-4"))
+    where, claim = running(fleet(host(cells=2)), small)
+    refusal = amended(where, large, claim, cell0="0")
+    assert isinstance(refusal, Refusal)
+    assert [count.cause for count in refusal.counts] == [Cause.DEDICATED_CPUS]
+
+    other = [{**cells[0], "cpus": "0-7"}]
+    assert moved_cells(claim, request(vm(*other, cores=8, onlineVcpus="0-4")).vm) == {}
+
+
+def test_a_module_is_booked_on_the_host_cell_of_its_guest_cell_or_refused_with_numbers() -> None:
+    def with_module(size: str) -> dict[str, Any]:
+        spec = vm(*BOUND, cores=4)
+        module = {"name": "m0", "cell": 1, "size": size, "dimm": {}}
+        spec["domain"]["memory"] = {"maxGuest": "16Gi"}
+        spec["domain"]["devices"] = {"memory": [module]}
+        return spec
+
+    where, claim = running(fleet(host(cells=2, cores=6)), vm(*BOUND, cores=4))
+    moves = moved_cells(claim, request(with_module("1Gi")).vm)
+    assert moves == {1: CpuSet.of(1)}
+    after = amended(where, with_module("1Gi"), claim, cell1="1")
+    assert isinstance(after, Placed)
+    assert after.placement.cells[1].plugged == 2**30
+    assert after.placement.cells[1].pcpus == claim.cells[1].pcpus
+    assert after.placement.cells[0] == claim.cells[0]
+
+    refusal = amended(where, with_module("8Gi"), claim, cell1="1")
+    assert isinstance(refusal, Refusal)
+    assert [count.cause for count in refusal.counts] == [Cause.MEMORY]

@@ -3,34 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
+
+from lxml import etree
 
 from numavm_agent.domain.inputs import RenderInput
 from numavm_agent.domain.units import kib
 from numavm_agent.domain.xml import Element, element
 from numavm_api.effective_modules import FILE_BACKED, EffectiveModule, ModuleKind
-from numavm_api.placement import PlacedCell
+from numavm_api.placement import PlacedCell, Placement
 from numavm_api.quantity import Bytes
+
+_PREFIX: Final = "ua-mem-"
 
 
 def alias_of(name: str) -> str:
     """Return what libvirt calls a module: users' aliases begin with `ua-`."""
-    return f"ua-mem-{name}"
+    return f"{_PREFIX}{name}"
 
 
 def memory_modules(given: RenderInput) -> Iterator[Element]:
     """One element per module, by name."""
     placed = {cell.id: cell for cell in given.placement.cells}
     for module in given.effective.modules:
-        yield element(
-            "memory",
-            _source(module, placed.get(module.cell) if module.cell is not None else None),
-            _target(module),
-            element("alias", name=alias_of(module.name)),
-            element("address", type_="dimm", slot=module.slot) if module.slot is not None else None,
-            model=module.kind.value,
-            # What is written must reach the file.
-            access="shared" if module.kind in FILE_BACKED else None,
-        )
+        cell = placed.get(module.cell) if module.cell is not None else None
+        yield module_element(module, cell)
+
+
+def module_element(module: EffectiveModule, cell: PlacedCell | None) -> Element:
+    """Return the element of one module; the host cells are named, so that it is right also where its cell was moved."""
+    return element(
+        "memory",
+        _source(module, cell),
+        _target(module),
+        element("alias", name=alias_of(module.name)),
+        element("address", type_="dimm", slot=module.slot) if module.slot is not None else None,
+        model=module.kind.value,
+        # What is written must reach the file.
+        access="shared" if module.kind in FILE_BACKED else None,
+    )
+
+
+def module_xml(module: EffectiveModule, placement: Placement) -> str:
+    """Return the element as text, to plug the module into the running guest."""
+    placed = {cell.id: cell for cell in placement.cells}
+    cell = placed.get(module.cell) if module.cell is not None else None
+    return etree.tostring(module_element(module, cell), encoding="unicode")
+
+
+def plugged_names(domain_xml: str) -> frozenset[str]:
+    """Return the names of the modules that a domain has."""
+    domain = etree.fromstring(domain_xml.encode())
+    aliases = (alias.get("name") or "" for alias in domain.iterfind("devices/memory/alias"))
+    return frozenset(alias.removeprefix(_PREFIX) for alias in aliases if alias.startswith(_PREFIX))
 
 
 def _source(module: EffectiveModule, cell: PlacedCell | None) -> Element | None:

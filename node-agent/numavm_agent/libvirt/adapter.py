@@ -130,6 +130,16 @@ class LibvirtHypervisor:
         with self._domain(uuid, f"pin the emulator to {cpus} of") as domain:
             domain.pinEmulator(_cpu_map(domain, cpus), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def plug_vcpu(self, uuid: str, vcpu: int) -> None:
+        """Power a vCPU on."""
+        with self._domain(uuid, f"power vCPU {vcpu} on of") as domain:
+            domain.setVcpu(str(vcpu), 1, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def attach(self, uuid: str, xml: str) -> None:
+        """Plug a device into the running guest."""
+        with self._domain(uuid, "plug a device into") as domain:
+            domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
     def set_balloon(self, uuid: str, target: Bytes) -> None:
         """Ask the guest to keep so much memory; returns at once, whether the guest follows or not."""
         with self._domain(uuid, f"set the balloon target {target} of") as domain:

@@ -16,8 +16,11 @@ from numavm_agent.reconcile.device_changes import device_memory, with_device_def
 from numavm_api.backing import Switch
 from numavm_api.balloon import Balloon
 from numavm_api.cpu import CellDistances, GuestNuma, HostBinding
+from numavm_api.cpuset import CpuSet
+from numavm_api.devices import Devices
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.hmat import Bandwidth, Interconnects, Latency
+from numavm_api.modules import MemoryDevice
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.quantity import BASE_PAGE, format_bytes
@@ -40,6 +43,8 @@ _PINS: Final = "domain.cpu.pinning.vcpus."
 _BALLOON: Final = frozenset(
     {"domain.memory.balloon.target", "domain.memory.balloon.statsPeriodSeconds"}
 )
+_VCPU_FIELDS: Final = ("sockets", "max_sockets", "vcpus", "online_vcpus")
+_VCPUS: Final = frozenset({"domain.cpu.sockets", "domain.cpu.onlineVcpus"})
 _EMULATOR_PIN: Final = "domain.cpu.pinning.emulator"
 
 
@@ -83,6 +88,10 @@ def field_changes(
     """
     old, new = dict(_leaves(running)), dict(_leaves(wanted))
     isolated = wanted.domain.cpu.isolate_emulator_thread
+    adds = only_adds_vcpus(running, wanted)
+    modules = tuple(
+        f"domain.devices.memory[{device.name}]." for device in added_modules(running, wanted)
+    )
     has_balloon = None not in (running.domain.memory.balloon, wanted.domain.memory.balloon)
     return [
         _change(
@@ -91,7 +100,9 @@ def field_changes(
             new.get(path, _NOTHING),
             why_fixed,
             emulator_isolated=isolated,
-            has_balloon=has_balloon,
+            live_below=(_PINS, *modules),
+            live_paths=(_VCPUS if adds else frozenset())
+            | (_BALLOON if has_balloon else frozenset()),
         )
         for path in sorted(old.keys() | new.keys())
         if old.get(path, _NOTHING) != new.get(path, _NOTHING)
@@ -117,13 +128,73 @@ def applied_live(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) 
     numa = _bound_as_wanted(running, wanted, placement)
     pinning = wanted.domain.cpu.pinning if _allows(wanted, placement) else cpu.pinning
     balloon = _asked_as_wanted(running, wanted)
-    if (numa, pinning, balloon) == (cpu.numa, cpu.pinning, memory.balloon):
+    cpus = _on_as_wanted(running, wanted, placement)
+    changed = cpu.model_copy(update={"numa": numa, "pinning": pinning, **cpus})
+    devices = _plugged_as_wanted(running, wanted, placement)
+    if (changed, balloon, devices) == (cpu, memory.balloon, running.domain.devices):
         return running
     update = {
-        "cpu": cpu.model_copy(update={"numa": numa, "pinning": pinning}),
+        "devices": devices,
+        "cpu": changed,
         "memory": memory.model_copy(update={"balloon": balloon}),
     }
     return running.model_copy(update={"domain": running.domain.model_copy(update=update)})
+
+
+def only_adds_vcpus(running: NumaVMSpec, wanted: NumaVMSpec) -> bool:
+    """Tell whether the same guest is to have more of its vCPUs on, and none fewer."""
+    now, then = running.domain.cpu, wanted.domain.cpu
+    same = (now.max_vcpus, now.dies, now.cores, now.threads) == (
+        then.max_vcpus,
+        then.dies,
+        then.cores,
+        then.threads,
+    )
+    return same and now.boot_vcpus != then.boot_vcpus and now.boot_vcpus <= then.boot_vcpus
+
+
+def _on_as_wanted(
+    running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement
+) -> dict[str, object]:
+    """Return what says which vCPUs are on, where the claim has room for all that are wanted."""
+    then = wanted.domain.cpu
+    held = CpuSet.union_of(
+        cell.vcpus if cell.held_vcpus is None else cell.held_vcpus for cell in placement.cells
+    )
+    if not only_adds_vcpus(running, wanted) or not then.boot_vcpus <= held:
+        return {}
+    return {name: getattr(then, name) for name in _VCPU_FIELDS}
+
+
+def added_modules(running: NumaVMSpec, wanted: NumaVMSpec) -> tuple[MemoryDevice, ...]:
+    """Return the DIMMs that a running guest with room for modules is to get beside those it has.
+
+    None, where what it has is to change too: a module is not taken out of a running guest, nor made another one.
+    """
+    now, then = effective(running), effective(wanted)
+    has = {device.name: device for device in running.domain.devices.memory}
+    wishes = {device.name: device for device in wanted.domain.devices.memory}
+    same_room = now.max_memory is not None and (now.max_memory, now.slots) == (
+        then.max_memory,
+        then.slots,
+    )
+    if not same_room or any(wishes.get(name) != device for name, device in has.items()):
+        return ()
+    added = tuple(device for name, device in sorted(wishes.items()) if name not in has)
+    return added if all(device.dimm is not None for device in added) else ()
+
+
+def _plugged_as_wanted(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> Devices:
+    """Return the running guest's devices with the DIMMs that are wanted, where the claim has room for all of them."""
+    added = added_modules(running, wanted)
+    devices = running.domain.devices
+    with_added = devices.model_copy(update={"memory": [*devices.memory, *added]})
+    held = {cell.id: cell.plugged or 0 for cell in placement.cells}
+    after = running.model_copy(
+        update={"domain": running.domain.model_copy(update={"devices": with_added})}
+    )
+    fits = all(cell.plugged <= held.get(cell.id, 0) for cell in effective(after).cells)
+    return with_added if added and fits else devices
 
 
 def _asked_as_wanted(running: NumaVMSpec, wanted: NumaVMSpec) -> Balloon | None:
@@ -191,12 +262,13 @@ def _change(
     why_fixed: str | None,
     *,
     emulator_isolated: bool,
-    has_balloon: bool,
+    live_below: tuple[str, ...],
+    live_paths: frozenset[str],
 ) -> FieldChange:
     effect, why = Effect.RESTART, ""
-    re_pins = path.startswith(_PINS) or (path == _EMULATOR_PIN and not emulator_isolated)
-    re_fills = path in _BALLOON and has_balloon
-    if path.partition(".")[0] in TAKEN_UP or re_pins or re_fills:
+    re_pins = path == _EMULATOR_PIN and not emulator_isolated
+    re_pins = re_pins or path.startswith(live_below)
+    if path.partition(".")[0] in TAKEN_UP or re_pins or path in live_paths:
         effect = Effect.LIVE
     elif _HOST_CELLS.fullmatch(path):
         # Taken away, the binding leaves the choice to NumaVM: the VM may stay where it is.
@@ -240,9 +312,8 @@ def _cpus(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, Any]:
     """Return the parts of `cpu` that can be said in several ways, each in one."""
     cpu = spec.domain.cpu
     document: dict[str, Any] = {}
-    if cpu.all_sockets != cpu.sockets:
-        document["maxSockets"] = cpu.all_sockets
-    elif vm.online_vcpus is not None:
+    document["maxSockets"] = cpu.all_sockets
+    if cpu.all_sockets == cpu.sockets and vm.online_vcpus is not None:
         document["onlineVcpus"] = str(vm.online_vcpus)
     if cpu.pinning is not None:
         pins = {str(vcpu): str(cpus) for vcpu, cpus in vm.vcpu_candidates.items()}

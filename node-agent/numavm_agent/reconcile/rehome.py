@@ -6,6 +6,7 @@ anything begins; the step in it is for people.
 
     Widen     its groups may use the new host cells too
     Move      move_pages(2), cell by cell in turns, in bounded batches
+    Plug      vCPUs that are to be on are pinned, then powered on; memory modules are plugged in
     Threads   vCPUs and emulator are pinned anew
     Narrow    its groups may use the new host cells only; the kernel rebinds policies, and moves QEMU's own memory
     Commit    all is verified: the domain's claim is the new one
@@ -14,7 +15,7 @@ anything begins; the step in it is for people.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -37,6 +38,7 @@ class Step(StrEnum):
     RECORD = "Record"
     WIDEN = "Widen"
     MOVE = "Move"
+    PLUG = "Plug"
     THREADS = "Threads"
     NARROW = "Narrow"
     COMMIT = "Commit"
@@ -52,6 +54,10 @@ class Seen:
     """Guest memory that is not on the host cells of the new claim."""
     threads_right: bool
     """Every thread is pinned as the new claim says."""
+    off: CpuSet = field(default_factory=CpuSet)
+    """vCPUs that are to be on, and have no thread."""
+    unplugged: frozenset[str] = frozenset()
+    """Memory modules that are to be there, and are not."""
 
 
 def next_step(seen: Seen, target: Placement) -> Step:
@@ -60,6 +66,8 @@ def next_step(seen: Seen, target: Placement) -> Step:
     if seen.astray:
         is_open = all(cells <= allowed for allowed in seen.allowed.values())
         return Step.MOVE if is_open else Step.WIDEN
+    if seen.off or seen.unplugged:
+        return Step.PLUG
     if not seen.threads_right:
         return Step.THREADS
     if any(allowed != cells for allowed in seen.allowed.values()):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from numavm_agent.domain.metadata import DomainRecord, metadata_xml
+from numavm_agent.domain.modules import module_xml, plugged_names
 from numavm_agent.domain.pins import Pins
 from numavm_agent.errors import DomainMissing
 from numavm_agent.ports import HostMemory
@@ -34,12 +35,13 @@ from numavm_agent.reconcile.rehome import (
 from numavm_agent.verify.guest_memory import Block, blocks_at
 from numavm_agent.verify.judge import thread_problems
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import EffectiveVM
+from numavm_api.effective import EffectiveVM, effective
 from numavm_api.errors import HostFaultError
 from numavm_api.killpoints import KillPoint
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.quantity import MEBIBYTE, Bytes
+from numavm_api.resolved import resolved
 
 SLICE_SECONDS: Final = 1.0
 """How long a job goes on before the loop looks again; four times what reading the pages takes, if that is more."""
@@ -105,15 +107,28 @@ class RehomeJobs:
         self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
         return Moved(percent=0, settled=None, stuck=None)
 
-    def note(self, before: DomainRecord, record: DomainRecord) -> Moved:
+    def note(self, before: DomainRecord, record: DomainRecord, pins: Pins) -> Moved:
         """Apply what needs no move, then write it into what the domain remembers.
 
         In this order: cut off between the two, the next agent applies it once more.
         """
         if before.spec is not None and record.spec is not None:
             self._set_balloon(record.uid, before.spec, record.spec)
+            added = record.spec.domain.cpu.boot_vcpus - before.spec.domain.cpu.boot_vcpus
+            self._plug(record.uid, added - self._on(before), pins)
+            vm = resolved(effective(record.spec), record.placement)
+            self._plug_modules(record.uid, record.spec, vm, record.placement)
         self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(record))
         return Moved(percent=0, settled=None, stuck=None)
+
+    def _on(self, record: DomainRecord) -> CpuSet:
+        """Return the vCPUs that have a thread: cut off half-way, an agent may have plugged some before."""
+        for seen in self.jobs.hypervisor.list_domains():
+            if seen.uuid == record.uid:
+                pid = self.jobs.reader.qemu_pid(seen.name, record.uid)
+                threads = self.jobs.reader.threads(pid) if pid is not None else ()
+                return CpuSet(frozenset(one.vcpu for one in threads if one.vcpu is not None))
+        raise DomainMissing(f"domain {record.uid} has ended")
 
     def _set_balloon(self, uid: str, before: NumaVMSpec, after: NumaVMSpec) -> None:
         old, new = before.domain.memory.balloon, after.domain.memory.balloon
@@ -188,6 +203,9 @@ class RehomeJobs:
         match step:
             case Step.MOVE:
                 return self._move(moving, pid, blocks, seen.astray, ends)
+            case Step.PLUG:
+                self._plug(moving.record.uid, seen.off, moving.pins)
+                self._plug_modules(moving.record.uid, moving.spec, moving.vm, moving.target)
             case Step.WIDEN:
                 self._allow(widened(seen, moving.target))
                 kill.reach(KillPoint.GROUPS_WIDENED)
@@ -207,16 +225,46 @@ class RehomeJobs:
                 pass
         return None
 
+    def _plug(self, uid: str, vcpus: CpuSet, pins: Pins) -> None:
+        for vcpu in vcpus:
+            if vcpu in pins.vcpus:
+                self.jobs.hypervisor.pin_vcpu(uid, vcpu, pins.vcpus[vcpu])
+            self.jobs.hypervisor.plug_vcpu(uid, vcpu)
+
+    def _plug_modules(
+        self, uid: str, spec: NumaVMSpec, vm: EffectiveVM, placement: Placement
+    ) -> None:
+        """Plug in what is not there; libvirt finds the slot where the spec names none, for others may have taken it."""
+        missing = self._unplugged(uid, vm)
+        named = {
+            one.name for one in spec.domain.devices.memory if one.dimm and one.dimm.slot is not None
+        }
+        for module in vm.modules:
+            if module.name in missing:
+                slot = module.slot if module.name in named else None
+                self.jobs.hypervisor.attach(uid, module_xml(replace(module, slot=slot), placement))
+
+    def _unplugged(self, uid: str, vm: EffectiveVM) -> frozenset[str]:
+        if not vm.modules:
+            return frozenset()
+        there = plugged_names(self.jobs.hypervisor.domain_xml(uid))
+        return frozenset(module.name for module in vm.modules) - there
+
     def _allow(self, groups: list[tuple[str, CpuSet]]) -> None:
         for group, cells in groups:
             self.memory.allow_cells(group, cells)
 
     def _look(self, moving: Moving, pid: int) -> tuple[Seen, dict[int, Block]]:
         blocks = self._blocks_of(moving, pid)
-        problems = thread_problems(moving.pins, self.jobs.reader.threads(pid), moving.vm)
+        threads = self.jobs.reader.threads(pid)
+        problems = thread_problems(moving.pins, threads, moving.vm)
+        there = CpuSet(frozenset(one.vcpu for one in threads if one.vcpu is not None))
         allowed = self.memory.allowed_cells(pid)
         left = astray(moving.target, blocks)
-        return Seen(allowed=allowed, astray=left, threads_right=not problems), blocks
+        off = moving.vm.boot_vcpus - there
+        unplugged = self._unplugged(moving.record.uid, moving.vm)
+        seen = Seen(allowed, left, threads_right=not problems, off=off, unplugged=unplugged)
+        return seen, blocks
 
     def _blocks_of(self, moving: Moving, pid: int) -> dict[int, Block]:
         blocks = self._blocks(moving.record.uid, moving.run_id, moving.target, pid)

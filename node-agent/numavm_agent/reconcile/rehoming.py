@@ -44,7 +44,7 @@ class Rehomer:
         claim = vm.status.placement
         record = domain.record
         if record.target is None and claim is not None and claim.id == record.placement.id:
-            self._note_spec(vm, domain)
+            self._note_spec(vm, domain, host)
             return host
         if record.target is None:
             return self._admit(vm, domain, memory, host) if claim is not None else host
@@ -73,14 +73,20 @@ class Rehomer:
             self._tools.log.warning("pages_do_not_move", why=moved.stuck)
             memory.quiet_until = self._tools.clock.boottime() + STUCK_SECONDS
 
-    def _note_spec(self, vm: VmObject, domain: ManagedDomain) -> None:
+    def _note_spec(self, vm: VmObject, domain: ManagedDomain, host: HostNow) -> None:
         """Have the domain remember what of the spec its claim allows already; new pins follow from that."""
         record = domain.record
         if record.spec is None:
             return
-        noted = replace(record, spec=applied_live(record.spec, vm.spec, record.placement))
+        spec = applied_live(record.spec, vm.spec, record.placement)
+        noted = replace(record, spec=spec)
+        pins = self._pins(
+            domain, record.placement, host, resolved(effective(spec), record.placement)
+        )
         jobs = self._tools.rehome
-        self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.note(record, noted))
+        self._tools.workers.submit(
+            record.uid, JobKind.CHANGE, lambda: jobs.note(record, noted, pins)
+        )
 
     def _admit(
         self, vm: VmObject, domain: ManagedDomain, memory: VmMemory, host: HostNow

@@ -9,7 +9,7 @@ complete (`problem`, `openings`, `distinct`, `sharing`, `spanning`, `complete`, 
 some of whose cells are to be elsewhere.
 """
 
-from numavm_operator.placement.amend import amend, moved_cells, turned_back
+from numavm_operator.placement.amend import amend, memory_moves, moved_cells, turned_back
 from numavm_operator.placement.choose import host_to_keep, place
 from numavm_operator.placement.demands import overhead_of
 from numavm_operator.placement.explain import Explanation, explain
@@ -51,6 +51,7 @@ __all__ = [
     "explain",
     "host_from",
     "host_to_keep",
+    "memory_moves",
     "moved_cells",
     "overhead_of",
     "place",

@@ -13,7 +13,7 @@ from dataclasses import replace
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
-from numavm_api.quantity import Bytes
+from numavm_api.quantity import NO_BYTES, Bytes
 from numavm_operator.placement.bits import cpus_of, mask_of
 from numavm_operator.placement.build import placement_of
 from numavm_operator.placement.fit import OutOfSteps, fit, why_not
@@ -30,9 +30,9 @@ _SUMMARY_LENGTH = 256
 def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
     """Return guest cell -> host cells, of those that the spec wants elsewhere than the claim has them.
 
-    Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has: then the cell's
-    CPUs are chosen anew on the host cells where it is. A cell that the spec does not bind is where it should be, and so
-    are cells that the placement derived.
+    Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has, or it wants vCPUs
+    or memory modules for which the claim has no room: then room is sought on the host cells where the cell is. A cell
+    that the spec does not bind is where it should be, and so are cells that the placement derived.
     """
     if vm.derived_cells is not None:
         return {}
@@ -43,9 +43,17 @@ def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
             continue
         here = placed[cell.id].host_cells
         there = here if cell.host_cells is None else cell.host_cells
-        if there != here or _is_pinned_elsewhere(placed[cell.id], vm):
+        elsewhere = there != here or _is_pinned_elsewhere(placed[cell.id], vm)
+        grows = cell.plugged > (placed[cell.id].plugged or 0)
+        if elsewhere or grows or _added(claim, placed[cell.id], vm):
             moves[cell.id] = there
     return moves
+
+
+def memory_moves(claim: Placement, moves: Mapping[int, CpuSet]) -> bool:
+    """Tell whether any of the moves takes a cell's memory to other host cells, and not just its CPUs."""
+    placed = {cell.id: cell.host_cells for cell in claim.cells}
+    return any(placed.get(cell) != host_cells for cell, host_cells in moves.items())
 
 
 def _is_pinned_elsewhere(placed: PlacedCell, vm: EffectiveVM) -> bool:
@@ -55,6 +63,22 @@ def _is_pinned_elsewhere(placed: PlacedCell, vm: EffectiveVM) -> bool:
         for vcpu, pcpus in zip(placed.vcpus, placed.pcpus, strict=False)
         if vcpu in vm.vcpu_candidates
     )
+
+
+def _held(cell: PlacedCell) -> CpuSet:
+    """Return the vCPUs of a placed cell that the claim has room for."""
+    return cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+
+
+def _added(claim: Placement, cell: PlacedCell, vm: EffectiveVM) -> CpuSet:
+    """Return the vCPUs of a running cell that the spec wants on by now and the claim has no room for.
+
+    Where the guest's maximum is another one, nothing can be added before a restart.
+    """
+    every = CpuSet.union_of(placed.vcpus for placed in claim.cells)
+    if len(every) != vm.vcpus:
+        return CpuSet()
+    return (cell.vcpus & vm.boot_vcpus) - _held(cell)
 
 
 def turned_back(claim: Placement, *, placement_id: str, epoch: int) -> Placement | None:
@@ -154,6 +178,7 @@ def _part(
     request: Request, claim: Placement, moves: Mapping[int, CpuSet], *, emulator_moves: bool
 ) -> Request:
     """Return the request for the cells that move, and for the emulator if it does."""
+    wished = {cell.id: cell.plugged for cell in request.vm.cells}
     cells = tuple(
         EffectiveCell(
             id=cell.id,
@@ -162,7 +187,7 @@ def _part(
             page_size=cell.page_size,
             mode=cell.mode,
             host_cells=moves[cell.id],
-            plugged=cell.plugged or Bytes(0),
+            plugged=_plugged(cell, wished.get(cell.id, NO_BYTES), moves[cell.id]),
         )
         for cell in claim.cells
         if cell.id in moves
@@ -175,10 +200,11 @@ def _part(
         dedicated=dedicated,
         isolate_emulator_thread=dedicated and emulator_moves and bool(claim.emulator_cpus),
         online_vcpus=CpuSet.union_of(
-            cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+            _held(cell) | _added(claim, cell, request.vm)
             for cell in claim.cells
             if cell.id in moves
         ),
+        vcpu_candidates={**request.vm.vcpu_candidates, **_kept_pins(request, claim, moves)},
         host_devices=(),
         emulator_candidates=request.vm.emulator_candidates if emulator_moves else None,
         dedicated_io_threads=0,
@@ -198,6 +224,25 @@ def _part(
     way = part.wanted.ways[0]
     way = replace(way, shape=replace(way.shape, overhead=overhead))
     return replace(part, wanted=replace(part.wanted, ways=(way,)))
+
+
+def _kept_pins(
+    request: Request, claim: Placement, moves: Mapping[int, CpuSet]
+) -> dict[int, CpuSet]:
+    """Return the pCPUs that vCPUs keep in cells that only get more of them."""
+    return {
+        vcpu: pcpus
+        for cell in claim.cells
+        if moves.get(cell.id) == cell.host_cells and not _is_pinned_elsewhere(cell, request.vm)
+        for vcpu, pcpus in zip(cell.vcpus, cell.pcpus, strict=False)
+        if pcpus
+    }
+
+
+def _plugged(cell: PlacedCell, wished: Bytes, host_cells: CpuSet) -> Bytes:
+    """Return the modules that a cell holds room for: one thing after the other, none come where it moves."""
+    has = cell.plugged or NO_BYTES
+    return Bytes(max(has, wished)) if host_cells == cell.host_cells else has
 
 
 def _merged(claim: Placement, found: Placement, request: Request, kept: CpuSet) -> Placement:

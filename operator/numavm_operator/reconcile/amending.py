@@ -12,7 +12,7 @@ from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
 from numavm_api.placement import Placement
 from numavm_api.vm_status import DomainState
-from numavm_operator.placement.amend import moved_cells
+from numavm_operator.placement.amend import memory_moves, moved_cells
 from numavm_operator.reconcile.ready import domain_of_claim
 from numavm_operator.reconcile.verdict import Verdict
 from numavm_operator.reconcile.world import Reach, World
@@ -54,9 +54,11 @@ def is_movable(world: World) -> bool:
 
 
 def why_fixed(world: World) -> str | None:
-    """Return why the running VM can never be moved where it is; None: it can."""
+    """Return why the running VM's memory cannot be moved where it is; None: it can, or only CPUs are to change."""
     placement = world.vm.status.placement
-    if placement is not None and placement.devices:
+    if placement is None or not memory_moves(placement, wanted_moves(world)):
+        return None
+    if placement.devices:
         names = ", ".join(device.name for device in placement.devices)
         return f"host devices ({names}) are assigned to it, and may write to any of its pages"
     return world.host.why_fixed if world.host is not None else None
@@ -85,5 +87,10 @@ def capacity_reserved(world: World) -> Verdict:
 
 def _wish(placement: Placement, moves: Mapping[int, CpuSet]) -> str:
     placed = {cell.id: cell.host_cells for cell in placement.cells}
-    wishes = (f"guest cell {cell} on {cells}, not {placed[cell]}" for cell, cells in moves.items())
+    wishes = (
+        f"guest cell {cell} on {cells}, not {placed[cell]}"
+        if cells != placed[cell]
+        else f"other CPUs for guest cell {cell} on host cells {cells}"
+        for cell, cells in moves.items()
+    )
     return f"The spec wants {', '.join(wishes)}"
