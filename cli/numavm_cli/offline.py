@@ -23,7 +23,9 @@ from numavm_api.numahost import (
     HostMemory,
     NumaHostSpec,
     NumaHostStatus,
+    PciDevice,
     Permitted,
+    PermittedPciDevice,
 )
 from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import Placement
@@ -111,6 +113,7 @@ def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
     ids = CpuSet(frozenset(range(max(len(vm.cells), derived, max(named, default=-1) + 1))))
     cpus = _made_up_cpus(vm, ids)
     every = CpuSet.union_of(cpus.values())
+    devices = _made_up_devices(vm)
     return OfflineHost(
         name="made-up",
         # Where CPUs are chosen by hand, the host keeps none of them to itself.
@@ -119,8 +122,12 @@ def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
             cells=[_made_up_cell(cell, ids, cpus[cell], vm) for cell in ids],
             # "/" is above every path, and no administrator's choice: the API has no word for it.
             permitted=Permitted.model_construct(
-                directories=["/"], realtime=True, locked_memory=True
+                directories=["/"],
+                realtime=True,
+                locked_memory=True,
+                pci_devices=[PermittedPciDevice(address=one.address) for one in devices],
             ),
+            pci_devices=devices,
             capabilities=Capabilities(
                 kvm=True,
                 emulation_allowed=True,
@@ -132,6 +139,23 @@ def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
             conditions=[_MADE_UP_READY],
         ),
     )
+
+
+def _made_up_devices(vm: EffectiveVM) -> list[PciDevice]:
+    """Return the devices that the spec asks for, near their cells; one of a kind is where no host has any."""
+    bound = {cell.id: cell.host_cells.first() for cell in vm.cells if cell.host_cells}
+    first = vm.cells[0].id
+    return [
+        PciDevice(
+            address=min(device.addresses, default=f"ffff:{at:02x}:00.0"),
+            cell=bound.get(first if device.cell is None else device.cell, device.cell or first),
+            vendor=device.selector[0] if device.selector else "ffff",
+            device=device.selector[1] if device.selector else "ffff",
+            class_code="0x000000",
+            iommu_group=at,
+        )
+        for at, device in enumerate(vm.host_devices)
+    ]
 
 
 def _chosen(vm: EffectiveVM) -> CpuSet:
@@ -168,7 +192,7 @@ def _made_up_cell(cell: int, ids: CpuSet, cpus: CpuSet, vm: EffectiveVM) -> Host
         CpuSet(frozenset(numbers[at : at + vm.threads_per_core]))
         for at in range(0, len(numbers), vm.threads_per_core)
     ]
-    room = Bytes(vm.memory * 2 + 16 * GIBIBYTE)
+    room = Bytes(vm.memory_with_modules * 2 + 16 * GIBIBYTE)
     asked = {size for one in vm.cells for size in (one.page_size, *one.fallback_page_sizes)}
     sizes = sorted(asked - {BASE_PAGE})
     return HostCell.model_validate(

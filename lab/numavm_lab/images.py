@@ -22,8 +22,9 @@ from numavm_lab.progress import Progress, silent
 from numavm_lab.state import cache_directory
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
-_SOURCES: Final = ("crds", "operator", "node-agent", "cli", "lab")
-_FILES: Final = ("pyproject.toml", "requirements.lock", "README.md", "LICENSE")
+_SOURCES: Final = {"operator": ("crds", "operator"), "agent": ("crds", "node-agent")}
+"""What of the checkout is in each image."""
+_FILES: Final = ("pyproject.toml", "requirements.lock")
 _SUITE: Final = "bookworm"
 _PACKAGES: Final = {
     "operator": ("python3", "python3-venv", "ca-certificates"),
@@ -89,14 +90,17 @@ class _Builder:
     def image(self, name: str, tag: str) -> Image:
         """Return one of NumaVM's images."""
         file = REPOSITORY / "deploy" / "images" / f"{name}.Containerfile"
-        archive = self._directory / f"{name}-{_digest(file, tag)}.tar"
+        archive = self._directory / f"{name}-{_digest(name, file, tag)}.tar"
         if not archive.exists():
             base, wheels = self._base(name), self._wheels()
             self._progress(f"building the image {tag}")
             options = ["--build-arg", f"BASE={base}", "--build-arg", "PIP_OPTIONS=--no-index"]
             options += ["--volume", f"{wheels}:/wheels:ro"]
             self._build(tag, options, file, REPOSITORY)
+            for old in self._directory.glob(f"{name}-*.tar"):
+                old.unlink()
             self._save(tag, archive)
+            self._run([*self._buildah, "rmi", "--prune"])
         return Image(f"docker.io/{tag}", archive)
 
     def _base(self, name: str) -> str:
@@ -122,8 +126,7 @@ class _Builder:
     def _wheels(self) -> Path:
         """Return a directory with every wheel that the images need, of the locked versions."""
         locked = (REPOSITORY / "requirements.lock").read_bytes()
-        wanted = (REPOSITORY / "pyproject.toml").read_bytes()
-        wheels = self._directory / f"wheels-{hashlib.sha256(locked + wanted).hexdigest()[:12]}"
+        wheels = self._directory / f"wheels-{hashlib.sha256(locked).hexdigest()[:12]}"
         if not wheels.exists():
             self._progress("collecting wheels")
             partial = wheels.with_suffix(".partial")
@@ -131,6 +134,9 @@ class _Builder:
             pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(partial)]
             lock = str(REPOSITORY / "requirements.lock")
             self._run([*pip, "--require-hashes", "--requirement", lock])
+            for old in self._directory.glob("wheels-*"):
+                if old != partial:
+                    shutil.rmtree(old)
             partial.rename(wheels)
         return wheels
 
@@ -158,16 +164,16 @@ class _Builder:
             raise ProcessFailedError(f"{' '.join(command)[:300]} failed:\n{told}")
 
 
-def _digest(file: Path, tag: str) -> str:
+def _digest(name: str, file: Path, tag: str) -> str:
     """Return a digest of everything that goes into an image."""
     found = hashlib.sha256(tag.encode())
-    for path in (file, *(REPOSITORY / name for name in _FILES), *_source_files()):
+    for path in (file, *(REPOSITORY / one for one in _FILES), *_source_files(name)):
         found.update(str(path.relative_to(REPOSITORY)).encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:16]
 
 
-def _source_files() -> Iterator[Path]:
-    for name in _SOURCES:
-        for path in sorted((REPOSITORY / name).rglob("*")):
+def _source_files(name: str) -> Iterator[Path]:
+    for source in _SOURCES[name]:
+        for path in sorted((REPOSITORY / source).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path

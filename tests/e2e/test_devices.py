@@ -41,7 +41,8 @@ def booting(name: str, **domain: Any) -> Manifest:
     size = f"{CELL}Mi"
     manifest = vm_manifest(name, [(1, size), (1, size)], boots=True, dedicated=False)
     given = manifest["spec"]["domain"]
-    given["firmware"]["kernelBoot"]["args"] += " memhp_default_state=online_movable"
+    # No bounce buffer of 64 MiB, which Linux sets aside of one cell where memory may be plugged in.
+    given["firmware"]["kernelBoot"]["args"] += " memhp_default_state=online_movable swiotlb=noforce"
     manifest["spec"] |= {"networks": [{"name": "net", "user": {}}]}
     manifest["spec"]["domain"] = {**given, **domain}
     return manifest

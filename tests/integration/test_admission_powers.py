@@ -55,6 +55,11 @@ def test_every_right_in_a_namespace_is_no_right_to_host_paths(
 POWERS = {
     "realtime": changed(TWO_CELLS, "domain.cpu.realtime", {"mask": "1"}),
     "handpins": changed(NO_CELLS, "domain.cpu.pinning", {"cpuset": "0-3"}),
+    "hostdevices": changed(
+        NO_CELLS,
+        "domain.devices",
+        {"hostDevices": [{"name": "nic", "source": {"address": "0000:65:00.0"}}]},
+    ),
     "lockedmemory": changed(NO_CELLS, "domain.memory.backing", {"locked": True}),
 }
 

@@ -98,6 +98,13 @@ def test_pins_are_set(hypervisor: Hypervisor) -> None:
     assert "<emulatorpin cpuset='0'/>" in xml
 
 
+def test_io_threads_are_pinned_by_their_id(hypervisor: Hypervisor) -> None:
+    identity = started(hypervisor, extra="<iothreadids><iothread id='3'/></iothreadids>")
+    hypervisor.pin_io_thread(identity, 3, CpuSet.of(1))
+
+    assert "<iothreadpin iothread='3' cpuset='1'/>" in hypervisor.domain_xml(identity)
+
+
 def test_the_end_of_a_domain_is_told_with_its_reason(hypervisor: Hypervisor) -> None:
     woken = threading.Event()
     hypervisor.on_change(woken.set)
@@ -128,6 +135,7 @@ def test_calls_on_no_domain_say_that_it_is_missing(hypervisor: Hypervisor) -> No
         lambda: hypervisor.domain_xml(NOT_A_DOMAIN),
         lambda: hypervisor.pin_vcpu(NOT_A_DOMAIN, 0, CpuSet.of(0)),
         lambda: hypervisor.pin_emulator(NOT_A_DOMAIN, CpuSet.of(0)),
+        lambda: hypervisor.pin_io_thread(NOT_A_DOMAIN, 1, CpuSet.of(0)),
         lambda: hypervisor.set_metadata(NOT_A_DOMAIN, "<vm/>"),
     ]
     for call in calls:

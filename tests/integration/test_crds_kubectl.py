@@ -147,6 +147,29 @@ MERGED_HUGE_PAGES = {
             {"periodMicroseconds": 5000},
             "spec.domain.cpu.tuning.periodMicroseconds is vain",
         ),
+        (
+            "domain",
+            {
+                "memory": {"guest": "1Gi", "balloon": {}},
+                "devices": {
+                    "hostDevices": [{"name": "nic", "source": {"address": "0000:65:00.0"}}]
+                },
+            },
+            "spec.domain.memory.balloon is vain: a host device pins all memory",
+        ),
+        (
+            "domain",
+            {"machine": {"type": "pc"}, "memory": {"guest": "1Gi", "balloon": {"cell": 0}}},
+            "spec.domain.memory.balloon.cell says what the guest sees",
+        ),
+        (
+            "domain",
+            {
+                "memory": {"guest": "1Gi", "maxGuest": "2Gi"},
+                "devices": {"memory": [{"name": "m", "cell": 0, "size": "64Mi", "dimm": {}}]},
+            },
+            "of a dimm that is no multiple of 128Mi is vain in part",
+        ),
     ],
 )
 def test_a_vain_wish_is_warned_of_and_taken(

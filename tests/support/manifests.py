@@ -114,6 +114,43 @@ GOOD: Mapping[str, Spec] = {
             "memory": {"guest": "2Gi", "backing": {"source": "Memfd", "access": "Shared"}},
         },
     },
+    "where-it-may-go": {
+        **NO_CELLS,
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [
+                        {
+                            "matchExpressions": [
+                                {"key": "zone", "operator": "In", "values": ["a", "b"]},
+                                {"key": "cores", "operator": "Gt", "values": ["15"]},
+                            ]
+                        },
+                        {
+                            "matchFields": [
+                                {"key": "metadata.name", "operator": "In", "values": ["host-a"]}
+                            ]
+                        },
+                    ]
+                },
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {
+                        "weight": 10,
+                        "preference": {"matchExpressions": [{"key": "fast", "operator": "Exists"}]},
+                    }
+                ],
+            }
+        },
+        "tolerations": [
+            {"key": "gpu", "operator": "Exists", "effect": "NoSchedule"},
+            {"key": "team", "value": "numa"},
+        ],
+        "priorityClassName": "urgent",
+    },
+    "as-much-as-may-be-added": {
+        **TWO_CELLS,
+        "placement": {"reserveMaximum": True, "lastLevelCache": "Whole", "cellSharing": "Allow"},
+    },
     "everything-about-cells": {
         "domain": {
             "cpu": {
@@ -269,6 +306,13 @@ def numavm(name: str, spec: Spec, namespace: str | None = None) -> dict[str, Any
 _CELLS = "domain.cpu.numa.cells"
 
 
+def _affinity(operator: str, *values: str) -> dict[str, Any]:
+    """Return a required node affinity of one expression."""
+    expression = {"key": "zone", "operator": operator, "values": list(values)}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+
+
 def _by_schema() -> list[BadManifest]:
     def bad(name: str, base: Spec, path: str, value: Any, *says: str) -> BadManifest:
         return BadManifest(name, base, path, value, Refuser.SCHEMA, says)
@@ -351,6 +395,13 @@ def _by_schema() -> list[BadManifest]:
         bad("boot-order-zero", WITH_DEVICES, "domain.devices.disks.0.bootOrder", 0, "disks[0].bootOrder", "0", "1"),
         bad("mac-multicast", WITH_DEVICES, "domain.devices.interfaces.0.macAddress", "01:00:5e:00:00:01", "interfaces[0].macAddress", "01:00:5e:00:00:01"),
         bad("network-of-no-kind", WITH_DEVICES, "networks.0", {"name": "net0"}, "spec.networks[0].user", "Required"),
+        bad("affinity-in-nothing", NO_CELLS, "affinity", _affinity("In"), "matchExpressions[0].values", "need values"),
+        bad("affinity-exists-with-values", NO_CELLS, "affinity", _affinity("Exists", "a"), "matchExpressions[0].values", "none"),
+        bad("affinity-more-than-a-word", NO_CELLS, "affinity", _affinity("Gt", "many"), "matchExpressions[0].values", "whole number"),
+        bad("toleration-of-everything", NO_CELLS, "tolerations", [{"value": "x"}], "spec.tolerations[0].operator", "Exists"),
+        bad("toleration-exists-with-value", NO_CELLS, "tolerations", [{"key": "a", "operator": "Exists", "value": "x"}], "spec.tolerations[0].value", "x", "none"),
+        bad("priority-class-no-name", NO_CELLS, "priorityClassName", "Not A Name", "spec.priorityClassName", "Not A Name"),
+        bad("whole-cache-without-dedicated", NO_CELLS, "placement", {"lastLevelCache": "Whole"}, "spec.placement.lastLevelCache", "Whole", "dedicated"),
         bad("node-selector-large", NO_CELLS, "nodeSelector", {f"k{n}": "v" for n in range(17)}, "spec.nodeSelector", "16"),
     ]  # fmt: skip
 

@@ -93,6 +93,9 @@ def test_the_digest_is_of_the_effective_spec(name: str) -> None:
         (TWO_CELLS, "runStrategy", "Halted"),
         (TWO_CELLS, "restartToken", "2"),
         (TWO_CELLS, "terminationGracePeriodSeconds", 5),
+        (TWO_CELLS, "priorityClassName", "urgent"),
+        (TWO_CELLS, "affinity", {"nodeAffinity": {}}),
+        (TWO_CELLS, "placement", {"lastLevelCache": "Prefer", "reserveMaximum": False}),
         (TWO_CELLS, "domain.memory.guest", "2Gi"),
         (TWO_CELLS, "domain.cpu.numa.hostBinding", {"mode": "Strict"}),
         (TWO_CELLS, "domain.memory.hugepages", {"pageSize": "4Ki"}),
@@ -120,6 +123,20 @@ def test_a_change_that_leaves_the_placement_alone_keeps_the_digest(
         (TWO_CELLS, "domain.cpu.numa.hostBinding", {"mode": "Interleave"}),
         (TWO_CELLS, "domain.memory.hugepages", {"pageSize": "2Mi"}),
         (TWO_CELLS, "placement", {"cellSharing": "Allow"}),
+        (TWO_CELLS, "placement", {"lastLevelCache": "Whole"}),
+        (TWO_CELLS, "placement", {"reserveMaximum": True}),
+        (TWO_CELLS, "tolerations", [{"operator": "Exists"}]),
+        (
+            TWO_CELLS,
+            "affinity",
+            {
+                "nodeAffinity": {
+                    "preferredDuringSchedulingIgnoredDuringExecution": [
+                        {"weight": 1, "preference": {"matchExpressions": []}}
+                    ]
+                }
+            },
+        ),
         (NO_CELLS, "domain.cpu.cores", 3),
         (WITH_DEVICES, "volumes.0.hostDisk.path", "/srv/other.img"),
         (KERNEL_BOOT, "domain.firmware.kernelBoot.kernel", "/srv/vmlinuz"),

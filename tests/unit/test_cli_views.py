@@ -72,6 +72,19 @@ def test_the_map_shows_cores_owners_and_devices() -> None:
     assert "B 3 vCPU" in flat
 
 
+def test_a_device_that_a_vm_holds_is_shown_with_both() -> None:
+    held = {"name": "nic", "address": "0000:65:00.0", "hostCell": 1, "cell": 0}
+    host, vm = host_a(), db()
+    host["status"]["claims"][0]["placement"]["devices"] = [held]
+    vm["status"]["placement"]["devices"] = [held]
+
+    view = host_view(host, [vm])
+    assert [(device.address, device.vm) for device in view.devices] == [("0000:65:00.0", "prod/db")]
+    assert "IOMMU group 7 A prod/db" in text_of(host_map(view))
+    assert vm_view(vm).devices[0].address == "0000:65:00.0"
+    assert "0000:65:00.0" in text_of(vm_screen(vm_view(vm)))
+
+
 @pytest.mark.parametrize(
     ("total", "allocatable", "held", "expected"),
     [
@@ -161,6 +174,24 @@ def test_a_frozen_manifest_names_node_host_cells_and_keeps_the_rest() -> None:
             "hostBinding": {"hostCells": "0", "mode": "Strict"},
         }
     ]
+    assert not isinstance(read_spec(manifest["spec"]), list)
+
+
+def test_each_vcpu_is_pinned_to_the_cpu_that_it_has() -> None:
+    assert frozen_manifest(db())["spec"]["domain"]["cpu"]["pinning"] == {
+        "vcpus": [{"vcpu": 0, "cpuset": "2"}, {"vcpu": 1, "cpuset": "3"}]
+    }
+
+
+def test_derived_cells_are_declared_with_the_hosts_distances() -> None:
+    vm = db()
+    vm["spec"]["domain"]["memory"] = {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}
+    vm["spec"]["domain"]["cpu"]["numa"] = {"guestMappingPassthrough": {"cells": 1}}
+    manifest = frozen_manifest(vm)
+
+    numa = manifest["spec"]["domain"]["cpu"]["numa"]
+    assert numa["distances"] == "FromHost"
+    assert [cell["memory"] for cell in numa["cells"]] == ["1Gi"]
     assert not isinstance(read_spec(manifest["spec"]), list)
 
 

@@ -57,6 +57,25 @@ def test_without_a_host_the_spec_binds_it() -> None:
     assert nodesets[0] == "5"
 
 
+def test_host_devices_are_made_up_near_their_cells() -> None:
+    spec = spec_of(
+        {
+            "devices": {
+                "hostDevices": [
+                    {"name": "a", "cell": 1, "source": {"address": "0000:65:00.0"}},
+                    {"name": "b", "source": {"selector": {"vendor": "8086", "device": "10d3"}}},
+                ]
+            }
+        },
+        cells=2,
+    )
+
+    domain = etree.fromstring(domain_of({"spec": spec.to_api()}, None).xml)
+
+    buses = [node.get("bus") for node in domain.iterfind("devices/hostdev/source/address")]
+    assert buses == ["0x65", "0x01"]
+
+
 def test_a_named_host_gives_its_newest_machine_type(tmp_path: Path) -> None:
     host = tmp_path / "host.yaml"
     host.write_text(yaml.safe_dump(host_manifest()))

@@ -8,11 +8,12 @@ from lxml import etree
 
 from numavm_agent.domain.render import render
 from numavm_agent.reconcile.changes import pending_changes
+from numavm_api.modules import Nvdimm, VirtioPmem
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.pci_plan import pci_plan
 from numavm_api.request_hash import request_hash
 from numavm_api.validation import validate
-from support.domains import facts_of, vm_of
+from support.domains import facts_of, spec_of, vm_of
 from support.libvirt_schema import schema_errors
 from support.random_devices import claim_with_devices, specs
 
@@ -113,3 +114,34 @@ def test_a_device_with_a_cell_is_behind_a_bus_of_that_cell(spec: NumaVMSpec) -> 
     for alias, cell in wanted.items():
         if cell is not None:
             assert found.get(alias) == cell, alias
+
+
+ANY_TEXT = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), min_size=1
+)
+_PMEM = {"name": "p", "size": "64Mi", "virtioPmem": {"path": "/srv/p"}}
+_NVDIMM = {"name": "n", "cell": 0, "size": "64Mi", "nvdimm": {"path": "/srv/n"}}
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=100, deadline=None)
+def test_no_text_becomes_markup(text: str) -> None:
+    """Past the API's own patterns: what if a field's pattern were ever too wide?"""
+    hostile = f"'\"/><evil attr='1'/>&lt;<!--{text}]]>"
+    memory, devices = {"maxGuest": "1Gi"}, {"memory": [_NVDIMM, _PMEM]}
+    plain_spec = spec_of({"memory": memory, "devices": devices}, cells=1)
+    nvdimm, pmem = plain_spec.domain.devices.memory
+    parts = [
+        nvdimm.model_copy(update={"name": hostile, "nvdimm": Nvdimm.model_construct(path=hostile)}),
+        pmem.model_copy(update={"virtio_pmem": VirtioPmem.model_construct(path=hostile)}),
+    ]
+    given_devices = plain_spec.domain.devices.model_copy(update={"memory": parts})
+    domain = plain_spec.domain.model_copy(update={"devices": given_devices})
+    spec = plain_spec.model_copy(update={"domain": domain})
+
+    plain, parsed = etree.fromstring(xml_of(plain_spec)), etree.fromstring(xml_of(spec))
+
+    assert [node.tag for node in parsed.iter()] == [node.tag for node in plain.iter()]
+    assert [node.text for node in parsed.iterfind("devices/memory/source/path")] == [hostile] * 2
+    aliases = [node.get("name") for node in parsed.iterfind("devices/memory/alias")]
+    assert f"ua-mem-{hostile}" in aliases

@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any, Final
 
 from numavm_api.base import API_VERSION
-from numavm_api.cpu import Cpu
+from numavm_api.cpu import CellDistances
 from numavm_api.errors import RejectedError
 from numavm_api.numavm import KIND
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
@@ -24,7 +24,7 @@ def frozen_manifest(vm: Mapping[str, Any]) -> Document:
     """Return a manifest that can be placed only as the VM is placed now.
 
     The node is named by its label `kubernetes.io/hostname`, each guest cell by its host cells; with dedicated CPUs each
-    vCPU is pinned by hand to the pCPU that it has, where this version of the API has `cpu.pinning`.
+    vCPU is pinned by hand to the pCPU that it has.
 
     Raises:
         RejectedError: the VM has no claim.
@@ -40,7 +40,7 @@ def frozen_manifest(vm: Mapping[str, Any]) -> Document:
     spec["nodeSelector"] = {**spec.get("nodeSelector", {}), HOSTNAME_LABEL: status.node_name}
     cpu = spec["domain"].setdefault("cpu", {})
     cpu["numa"] = _numa(cpu.get("numa"), status.placement)
-    if status.placement.cpu_placement is CpuPlacement.DEDICATED and "pinning" in Cpu.model_fields:
+    if status.placement.cpu_placement is CpuPlacement.DEDICATED:
         cpu["pinning"] = {**cpu.get("pinning", {}), "vcpus": _pins(status.placement)}
     return {
         "apiVersion": API_VERSION,
@@ -69,6 +69,10 @@ def _numa(numa: Document | None, placement: Placement) -> Document:
     kept = {
         key: value for key, value in (numa or {}).items() if key in {"distances", "interconnects"}
     }
+    if "guestMappingPassthrough" in (
+        numa or {}
+    ):  # derived cells have the distances of where they are
+        kept["distances"] = CellDistances.FROM_HOST.value
     return {**kept, "cells": [_cell(cell, declared.get(cell.id)) for cell in placement.cells]}
 
 

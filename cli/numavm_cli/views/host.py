@@ -81,6 +81,12 @@ class VmOnHost(StatusModel):
     orphan: bool
 
 
+class DeviceView(PciDevice):
+    """One PCI device of the host, and whose it is."""
+
+    vm: str | None = None
+
+
 class HostView(StatusModel):
     """One host."""
 
@@ -89,7 +95,7 @@ class HostView(StatusModel):
     reason: str
     cells: list[CellView]
     vms: list[VmOnHost]
-    devices: list[PciDevice]
+    devices: list[DeviceView]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +134,7 @@ def host_view(host: Document, vms: Sequence[Document]) -> HostView:
             )
             for one in held
         ],
-        devices=status.pci_devices,
+        devices=list(_devices(status, held)),
     )
 
 
@@ -145,6 +151,12 @@ def _held(name: str, status: NumaHostStatus, vms: Sequence[Document]) -> Iterato
             continue
         name_of = f"{metadata['namespace']}/{metadata['name']}"
         yield Held(name_of, stated.placement, running=False, orphan=False)
+
+
+def _devices(status: NumaHostStatus, held: Sequence[Held]) -> Iterator[DeviceView]:
+    owners = {device.address: one.vm for one in held for device in one.placement.devices}
+    for device in status.pci_devices:
+        yield DeviceView(**device.model_dump(), vm=owners.get(device.address))
 
 
 def _cell(cell: HostCell, pools: EffectivePools | None, held: Sequence[Held]) -> CellView:

@@ -51,7 +51,7 @@ def host_map(host: HostView) -> RenderableType:
     parts: list[RenderableType] = [heading, *(_cell(cell, marks) for cell in host.cells)]
     parts.append(_legend(host, marks))
     if host.devices:
-        parts.append(_devices(host))
+        parts.append(_devices(host, marks))
     return Group(*parts, Text())
 
 
@@ -178,7 +178,7 @@ def _legend(host: HostView, marks: Mapping[str, tuple[str, str]]) -> RenderableT
     return Group(table, Text(note, style="dim"))
 
 
-def _devices(host: HostView) -> RenderableType:
+def _devices(host: HostView, marks: Mapping[str, tuple[str, str]]) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     for device in host.devices:
         cell = f"cell {device.cell}" if device.cell >= 0 else "no cell"
@@ -194,5 +194,13 @@ def _devices(host: HostView) -> RenderableType:
             f"{device.vendor}:{device.device}",
             f"class {device.class_code}",
             group,
+            _holder(device.vm, marks),
         )
     return table
+
+
+def _holder(vm: str | None, marks: Mapping[str, tuple[str, str]]) -> Text:
+    if vm is None:
+        return Text()
+    letter, colour = marks[vm]
+    return Text(f"{letter} {vm}", style=colour)

@@ -8,7 +8,7 @@ from typing import Any
 from numavm_api.base import StatusModel
 from numavm_api.conditions import Condition
 from numavm_api.cpuset import CpuSet
-from numavm_api.placement import Placement
+from numavm_api.placement import PlacedDevice, Placement
 from numavm_api.quantity import MEBIBYTE, Quantity
 from numavm_api.vm_status import CellStatus, NumaVMStatus, Refusal
 
@@ -84,6 +84,7 @@ class VmView(StatusModel):
     overhead: Quantity | None
     overhead_cell: int | None
     cells: list[PlacedView]
+    devices: list[PlacedDevice]
     resident: list[ResidentRow]
     threads: list[ThreadRow]
     conditions: list[Condition]
@@ -119,6 +120,7 @@ def vm_view(vm: Document, events: Sequence[Document] = ()) -> VmView:
         overhead=placement.overhead if placement else None,
         overhead_cell=placement.overhead_cell if placement else None,
         cells=list(_cells(placement, confirmed)) if placement else [],
+        devices=placement.devices if placement else [],
         resident=list(_resident(confirmed.values())),
         threads=list(_threads(placement, confirmed)) if placement else [],
         conditions=status.conditions,

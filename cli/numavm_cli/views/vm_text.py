@@ -24,6 +24,8 @@ def vm_screen(vm: VmView) -> RenderableType:
     parts: list[RenderableType] = [_head(vm)]
     if vm.cells:
         parts.append(_titled("Placement and proof", _placement(vm)))
+    if vm.devices:
+        parts.append(_titled("Host devices", _devices(vm)))
     if vm.resident:
         parts.append(_titled("Memory per host cell, MiB (as numastat -p)", _numastat(vm.resident)))
     if vm.threads:
@@ -77,6 +79,14 @@ def _placement(vm: VmView) -> Table:
 def _placed(cell: PlacedView) -> tuple[str, ...]:
     sizes = format_bytes(cell.memory), format_bytes(cell.page_size)
     return (str(cell.cell), str(cell.vcpus), str(cell.host_cells), cell.mode, *sizes)
+
+
+def _devices(vm: VmView) -> Table:
+    table = _table("NAME", "ADDRESS", "HOST CELL", "GUEST CELL")
+    for one in vm.devices:
+        host = str(one.host_cell) if one.host_cell >= 0 else "none"
+        table.add_row(one.name, one.address, host, "none" if one.cell is None else str(one.cell))
+    return table
 
 
 def _numastat(rows: list[ResidentRow]) -> Table:

@@ -111,6 +111,8 @@ def api_server_argv(program: Path, settings: Settings, pki: Pki, directory: Path
         "--anonymous-auth=false",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
+        # It taints each new Node as not ready, and without a controller-manager nobody takes that off.
+        "--disable-admission-plugins=TaintNodesByCondition",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={pki.service_account_key}",
         f"--service-account-signing-key-file={pki.service_account_key}",

@@ -12,6 +12,7 @@ from typing import Final
 from numavm_agent.ports import BalloonSeen
 from numavm_agent.reconcile.transitions import seconds_of, timestamp
 from numavm_api.effective import effective
+from numavm_api.effective_modules import ModuleKind
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import Bytes
 from numavm_api.vm_status import BalloonStatus, MemoryStatus
@@ -28,7 +29,9 @@ def target_of(spec: NumaVMSpec) -> Bytes | None:
     if balloon is None:
         return None
     vm = effective(spec)
-    total = Bytes(vm.memory + sum(module.size for module in vm.modules))
+    # QEMU's balloon does not count virtio-mem, and a file is no memory of the guest's.
+    dimms = sum(module.size for module in vm.modules if module.kind is ModuleKind.DIMM)
+    total = Bytes(vm.memory + dimms)
     return total if balloon.target is None else balloon.target
 
 

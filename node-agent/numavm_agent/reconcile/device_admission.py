@@ -61,11 +61,10 @@ def too_old_for(modules: Sequence[EffectiveModule], libvirt_version: str) -> Ref
     """
     for module in modules:
         if module.kind is ModuleKind.VIRTIO_PMEM and _version(libvirt_version) < PMEM_SINCE:
-            yield (
-                Why.UNSUPPORTED,
-                f"spec.domain.devices.memory[{module.name}] is virtioPmem, but libvirt here is {libvirt_version}, which "
-                "cannot start it: use nvdimm, or a host with a newer libvirt",
-            )
+            where = f"spec.domain.devices.memory[{module.name}] is virtioPmem"
+            limit = f"libvirt here is {libvirt_version}, which cannot start it"
+            remedy = "use nvdimm, or a host with a newer libvirt"
+            yield Why.UNSUPPORTED, f"{where}, but {limit}: {remedy}"
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -70,13 +70,15 @@ class ModuleReader:
 
 
 def _newer(known: _Known | None, fresh: Modules, run_id: int, now: float) -> _Known:
-    if known is None:
-        return _Known(run_id, fresh, now, now)
-    came_to_rest = _at_rest(fresh) and not _at_rest(known.told)
-    due = now >= known.told_at + TELL_SECONDS and not _alike(known.told, fresh)
-    if came_to_rest or due:
+    if known is None or is_worth_telling(known.told, fresh, seconds=now - known.told_at):
         return _Known(run_id, fresh, now, now)
     return _Known(run_id, known.told, known.told_at, now)
+
+
+def is_worth_telling(told: Modules, fresh: Modules, *, seconds: float) -> bool:
+    """Tell whether figures are news after what was told so many seconds ago."""
+    came_to_rest = _at_rest(fresh) and not _at_rest(told)
+    return came_to_rest or (seconds >= TELL_SECONDS and not _alike(told, fresh))
 
 
 def _at_rest(modules: Modules) -> bool:

@@ -48,9 +48,6 @@ def devices_of(status: NumaHostStatus) -> tuple[HostDevice, ...]:
             permits(address=one.address, vendor=one.vendor, device=one.device),
         )
         for one in status.pci_devices
-        if status.permitted.permits_device(
-            address=one.address, vendor=one.vendor, device=one.device
-        )
     ]
     return tuple(sorted(devices, key=lambda device: device.address))
 
