@@ -149,6 +149,8 @@ HOST_REPORT: Mapping[str, Any] = {
         "qemuVersion": "7.2.22",
         "machineTypes": ["pc-q35-7.2"],
         "maxVcpus": 288,
+        "memoryMoves": False,
+        "memoryMovesMessage": "cgroup v1",
     },
     "cells": [
         {
@@ -184,6 +186,7 @@ HOST_REPORT: Mapping[str, Any] = {
     },
     "permitted": {
         "directories": ["/var/lib/numavm"],
+        "pciDevices": [{"address": "0000:65:00.0"}],
         "realtime": True,
         "lockedMemory": True,
     },
