@@ -47,7 +47,7 @@ class Backing(SpecModel):
     source: BackingSource | None = None
     """Anonymous, Memfd, or File: a file per cell below libvirt's memory_backing_dir, with huge pages on its hugetlbfs mount. Default: Memfd with huge pages or shared access, else Anonymous."""
     access: MemoryAccess = MemoryAccess.PRIVATE
-    """Shared needs Memfd, or File with huge pages."""
+    """Shared needs Memfd, or File with huge pages. Base pages of a memfd are always shared: a private mapping would take each of them twice."""
     allocation: Allocation = Allocation.IMMEDIATE
     """Immediate: all pages are taken at start, so that what is promised is there. OnDemand is refused with huge pages."""
     allocation_threads: Annotated[int, Field(ge=1, le=MAX_ALLOCATION_THREADS)] | None = None

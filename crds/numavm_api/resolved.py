@@ -7,25 +7,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from numavm_api.backing import BackingSource, MemoryAccess
 from numavm_api.effective import DerivedCells, EffectiveCell, EffectiveVM
 from numavm_api.placement import PlacedCell, Placement
+from numavm_api.quantity import BASE_PAGE
 
 
 def resolved(vm: EffectiveVM, placement: Placement) -> EffectiveVM:
     """Return `vm` with the cells and page sizes that `placement` chose where the spec left them to it."""
     placed = sorted(placement.cells, key=lambda cell: cell.id)
     if vm.derived_cells is not None:
-        return replace(vm, cells=tuple(_derived(vm.cells[0], cell) for cell in placed))
-    sizes = {cell.id: cell.page_size for cell in placed}
-    return replace(
-        vm,
-        cells=tuple(
+        cells = [_derived(vm.cells[0], cell) for cell in placed]
+    else:
+        sizes = {cell.id: cell.page_size for cell in placed}
+        cells = [
             replace(cell, page_size=sizes[cell.id])
             if sizes.get(cell.id) in cell.fallback_page_sizes
             else cell
             for cell in vm.cells
-        ),
-    )
+        ]
+    return replace(vm, cells=tuple(_taken_once(vm, cell) for cell in cells))
+
+
+def _taken_once(vm: EffectiveVM, cell: EffectiveCell) -> EffectiveCell:
+    """Return the cell with base pages of a memfd shared: a private mapping takes each twice (measured)."""
+    in_base_pages = cell.page_size == BASE_PAGE
+    if in_base_pages and vm.backing.source is BackingSource.MEMFD:
+        return replace(cell, access=MemoryAccess.SHARED)
+    return cell
 
 
 def with_kept_cells(vm: EffectiveVM, kept: int | None) -> EffectiveVM:

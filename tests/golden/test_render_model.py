@@ -5,12 +5,14 @@ page (`-numa`, `-object`, `-smp`) and the article that NumaVM began with.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from numavm_agent.domain.model import Accelerator, CannotRender
 from numavm_agent.domain.render import render
+from numavm_agent.host.reader import LinuxHostReader
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import MemoryFigures
 from support.domains import claim_for, facts_of, rendered, spec_of, vm_of
@@ -222,7 +224,7 @@ def test_pages_of_a_host_cell_without_cpus_cannot_be_taken_at_start(
 
 def test_a_cells_access_goes_before_the_whole_guests(libvirt: EmbeddedLibvirt) -> None:
     declared = cells(3)
-    declared[0]["access"] = "Private"
+    declared[0] |= {"access": "Private", "hugepages": {"pageSize": "2Mi"}}
     domain = {"cpu": cpu_of(declared), "memory": {"backing": {"access": "Shared"}}}
 
     backends = argv_of(libvirt, domain, host_cells=3).objects("memory-backend-memfd")
@@ -241,7 +243,30 @@ def test_one_shared_cell_makes_all_of_memfd(libvirt: EmbeddedLibvirt) -> None:
     backends = argv_of(libvirt, {"cpu": cpu_of(declared)}).objects("memory-backend")
 
     assert {one["qom-type"] for one in backends.values()} == {"memory-backend-memfd"}
-    assert [one.get("share") for one in backends.values()] == [False, True]
+    # A private mapping of a memfd takes each base page twice: file and copy.
+    assert [one.get("share") for one in backends.values()] == [True, True]
+
+
+def test_base_pages_of_a_memfd_are_taken_once(
+    libvirt: EmbeddedLibvirt, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The kernel's word: what QEMU maps of the memfd is the file itself, with no anonymous copy beside it."""
+    logs = str(tmp_path_factory.mktemp("memfd"))
+    spec = spec_of({"memory": {"guest": "64Mi", "backing": {"source": "Memfd"}}})
+    domain = rendered(spec, facts_of(1, cpus=2, log_directory=logs))
+    xml = tmp_path_factory.mktemp("xml") / "domain.xml"
+    xml.write_text(domain.xml)
+    libvirt.run("create", "--paused", str(xml))
+    try:
+        pid = LinuxHostReader().qemu_pid(domain.name, domain.uuid)
+        assert pid is not None
+        numa_maps = Path(f"/proc/{pid}/numa_maps").read_text()
+    finally:
+        libvirt.run("destroy", domain.name)
+
+    (line,) = [line for line in numa_maps.splitlines() if "memfd:memory-backend-memfd" in line]
+    assert "N0=16384" in line
+    assert "anon=" not in line
 
 
 def test_a_file_per_cell_whose_content_may_go(libvirt: EmbeddedLibvirt) -> None:

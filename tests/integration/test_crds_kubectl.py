@@ -143,6 +143,19 @@ MERGED_HUGE_PAGES = {
             "spec.domain.cpu.tuning.quotaMicroseconds is vain for realtime vCPUs",
         ),
         (
+            "domain.cpu.numa",
+            {
+                "cells": [{"id": 0, "cpus": "0-1", "memory": "512Mi"}],
+                "interconnects": {
+                    "latencies": [
+                        {"initiator": 0, "target": 0, "type": kind, "latencyNanoseconds": 80}
+                        for kind in ("Access", "Read")
+                    ]
+                },
+            },
+            "spec.domain.cpu.numa.interconnects.latencies of type Access are vain",
+        ),
+        (
             "domain.cpu.tuning",
             {"periodMicroseconds": 5000},
             "spec.domain.cpu.tuning.periodMicroseconds is vain",

@@ -16,7 +16,7 @@ from support.cluster import Callers
 from support.custom_objects import NumaHosts, NumaVMs
 from support.manifests import NO_CELLS, cell
 
-CLAIM: Mapping[str, Any] = {
+_CLAIM: Mapping[str, Any] = {
     "id": "7f3c9a",
     "epoch": 12,
     "requestHash": "ab" * 16,
@@ -42,6 +42,7 @@ CLAIM: Mapping[str, Any] = {
     "overhead": "220Mi",
     "overheadCell": 1,
 }
+CLAIM: Mapping[str, Any] = {**_CLAIM, "previous": {**_CLAIM, "id": "5d"}}
 OPERATORS_PART: Mapping[str, Any] = {
     "observedGeneration": 3,
     "printableStatus": "Running",
@@ -59,6 +60,23 @@ OPERATORS_PART: Mapping[str, Any] = {
             "count": 2,
         }
     ],
+}
+BALLOON: Mapping[str, Any] = {
+    "target": "6Gi",
+    "actual": "7Gi",
+    "available": "7900Mi",
+    "usable": "5Gi",
+    "unused": "4Gi",
+    "lastUpdate": "2026-01-01T00:00:04Z",
+    "stale": False,
+}
+MODULE: Mapping[str, Any] = {
+    "name": "m0",
+    "model": "virtio-mem",
+    "cell": 0,
+    "size": "2Gi",
+    "requested": "1Gi",
+    "current": "1Gi",
 }
 AGENTS_PART: Mapping[str, Any] = {
     "domain": {
@@ -88,7 +106,21 @@ AGENTS_PART: Mapping[str, Any] = {
         "vcpus": 2,
         "onlineVcpus": "0-1",
     },
-    "memory": {"guestAtBoot": "8Gi", "guestRequested": "8Gi", "guestCurrent": "8Gi"},
+    "memory": {
+        "guestAtBoot": "8Gi",
+        "guestRequested": "8Gi",
+        "guestCurrent": "8Gi",
+        "balloon": BALLOON,
+        "devices": [MODULE],
+    },
+    "operation": {
+        "kind": "ReHome",
+        "placementId": "7f3c9a",
+        "from": "0->0",
+        "to": "0->1",
+        "step": "Move",
+        "percent": 40,
+    },
     "numa": {
         "cells": [
             {
@@ -119,6 +151,8 @@ HOST_REPORT: Mapping[str, Any] = {
         "qemuVersion": "7.2.22",
         "machineTypes": ["pc-q35-7.2"],
         "maxVcpus": 288,
+        "memoryMoves": False,
+        "memoryMovesMessage": "cgroup v1",
     },
     "cells": [
         {
@@ -154,6 +188,7 @@ HOST_REPORT: Mapping[str, Any] = {
     },
     "permitted": {
         "directories": ["/var/lib/numavm"],
+        "pciDevices": [{"address": "0000:65:00.0"}],
         "realtime": True,
         "lockedMemory": True,
         "pciDevices": [{"address": "0000:65:00.0"}, {"vendor": "8086", "device": "10d3"}],

@@ -1,5 +1,6 @@
 """What a placement decides of a VM, and what a restart keeps of it."""
 
+from numavm_api.backing import MemoryAccess
 from numavm_api.cpu import BindingMode
 from numavm_api.effective import DerivedCells, effective
 from numavm_api.quantity import BASE_PAGE, MEBIBYTE
@@ -52,3 +53,16 @@ def test_the_number_of_derived_cells_is_kept_unless_the_spec_names_one() -> None
     assert with_kept_cells(any_number, None).derived_cells == DerivedCells(None)
     assert with_kept_cells(named, 3).derived_cells == DerivedCells(2)
     assert with_kept_cells(effective(spec_of(cells=2)), 3).derived_cells is None
+
+
+def test_base_pages_of_a_memfd_are_shared_and_huge_ones_as_asked() -> None:
+    cells = [
+        {"id": 0, "cpus": "0", "memory": "64Mi", "hugepages": {"pageSize": "2Mi"}},
+        {"id": 1, "cpus": "1", "memory": "64Mi"},
+    ]
+    vm = effective(spec_of({"cpu": {"cores": 2, "numa": {"cells": cells}}}))
+
+    found = resolved(vm, claim_for(vm, facts_of(2)))
+
+    assert [cell.access for cell in found.cells] == [MemoryAccess.PRIVATE, MemoryAccess.SHARED]
+    assert {cell.access for cell in vm.cells} == {MemoryAccess.PRIVATE}  # no change of the spec

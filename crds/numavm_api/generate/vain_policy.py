@@ -15,6 +15,7 @@ LINUX_BLOCK: Final = 128 * MEBIBYTE
 _CPU: Final = "object.spec.domain.cpu"
 _NUMA: Final = f"{_CPU}.numa"
 _DEVICES: Final = "object.spec.domain.devices"
+_NUMA_LINKS: Final = f"{_CPU}.?numa.?interconnects"
 _MEMORY: Final = "object.spec.domain.memory"
 
 
@@ -73,6 +74,15 @@ VAIN_WISHES: Final = Policy(
         _vain(
             f"has({_CPU}.tuning) && has({_CPU}.tuning.periodMicroseconds) && !has({_CPU}.tuning.quotaMicroseconds)",
             "spec.domain.cpu.tuning.periodMicroseconds is vain: without quotaMicroseconds nothing is limited",
+        ),
+        *(
+            _vain(
+                f"{_NUMA_LINKS}.?{figures}.orValue([]).exists(a, a.type == 'Access')"
+                f" && {_NUMA_LINKS}.?{figures}.orValue([]).exists(a, a.type != 'Access')",
+                f"spec.domain.cpu.numa.interconnects.{figures} of type Access are vain beside Read and Write: Linux takes an"
+                " empty entry of the tables for reads and writes for no figure",
+            )
+            for figures in ("latencies", "bandwidths")
         ),
         _vain(
             f"has({_NUMA}) && {_NUMA}.distances == 'FromHost' && {_NUMA}.cells.size() == 1",

@@ -8,7 +8,7 @@ from typing import Final
 from numavm_agent.domain.inputs import RenderInput
 from numavm_agent.domain.units import kib
 from numavm_agent.domain.xml import Element, element
-from numavm_api.backing import BackingSource, MemoryAccess
+from numavm_api.backing import MemoryAccess
 from numavm_api.cpu import LOCAL_DISTANCE, REMOTE_DISTANCE
 from numavm_api.effective import EffectiveCell
 from numavm_api.hmat import (
@@ -77,18 +77,14 @@ def _cell(
 
 
 def _access(given: RenderInput, cell: EffectiveCell) -> str | None:
-    """Return the word for a cell whose access is not plain private.
+    """Return the word for a cell whose access is not the domain's.
 
-    Beside another source than memfd libvirt takes the word, whatever it says, for a wish to keep
-    guest memory in a file on disk (measured).
+    Beside anonymous memory libvirt takes the word, whatever it says, for a wish to keep guest memory
+    in a file on disk (measured); there every cell has the domain's.
     """
-    if cell.access is MemoryAccess.SHARED:
-        return "shared"
-    backing = given.effective.backing
-    overrides = backing.access is MemoryAccess.SHARED and backing.source is not (
-        BackingSource.ANONYMOUS
-    )
-    return "private" if overrides else None
+    if cell.access is given.domain_access:
+        return None
+    return "shared" if cell.access is MemoryAccess.SHARED else "private"
 
 
 def _distances(given: RenderInput) -> Mapping[tuple[int, int], int] | None:

@@ -8,7 +8,7 @@ from typing import Final
 from numavm_agent.domain.model import Accelerator, CannotRender, HostFacts, VmToRender
 from numavm_agent.domain.names import domain_name, serial_log_path
 from numavm_agent.domain.pins import Pins, cpus_of, starting_pins
-from numavm_api.backing import Allocation
+from numavm_api.backing import Allocation, MemoryAccess
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
@@ -63,6 +63,12 @@ class RenderInput:
         """Each guest cell as wanted and as placed, in the order of ids."""
         placed = {cell.id: cell for cell in self.placement.cells}
         return tuple((cell, placed[cell.id]) for cell in self.effective.cells)
+
+    @property
+    def domain_access(self) -> MemoryAccess:
+        """How memory that belongs to no cell is mapped, plugged modules' above all: as the cells' that are shared."""
+        shared = any(cell.access is MemoryAccess.SHARED for cell in self.effective.cells)
+        return MemoryAccess.SHARED if shared else self.effective.backing.access
 
     @property
     def name(self) -> str:

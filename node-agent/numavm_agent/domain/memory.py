@@ -51,7 +51,7 @@ def backing(given: RenderInput) -> Iterator[Element]:
         element("locked") if wanted.locked else None,
         element("source", type_=_SOURCES[wanted.source]),
         # Not beside anonymous: libvirt would make it a file on disk (measured).
-        None if anonymous else element("access", mode=_access(wanted.access)),
+        None if anonymous else element("access", mode=_access(given.domain_access)),
         _allocation(given),
         element("discard") if wanted.discard else None,
     )
