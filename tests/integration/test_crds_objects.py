@@ -151,8 +151,6 @@ HOST_REPORT: Mapping[str, Any] = {
         "qemuVersion": "7.2.22",
         "machineTypes": ["pc-q35-7.2"],
         "maxVcpus": 288,
-        "memoryMoves": False,
-        "memoryMovesMessage": "cgroup v1",
     },
     "cells": [
         {
@@ -188,7 +186,6 @@ HOST_REPORT: Mapping[str, Any] = {
     },
     "permitted": {
         "directories": ["/var/lib/numavm"],
-        "pciDevices": [{"address": "0000:65:00.0"}],
         "realtime": True,
         "lockedMemory": True,
         "pciDevices": [{"address": "0000:65:00.0"}, {"vendor": "8086", "device": "10d3"}],
