@@ -114,7 +114,7 @@ def writing(
 ) -> Iterator[tuple[Manifest, dict[int, Writer]]]:
     """A booted guest that writes, with what its writers say."""
     vms.create(manifest("mover", HERE, BACKINGS[request.param]))
-    vm = vms.wait_ready("mover")
+    vm = vms.wait_ready("mover", 400)
     yield vm, rounds_later(host_a, vm, {})
     vms.delete_and_wait("mover")
 
@@ -131,7 +131,7 @@ def test_two_cells_change_places_and_come_back_with_their_data(
     qemu = kernel_view(host_a, vm["metadata"]["uid"])
     for where in (SWAPPED, HERE, SWAPPED):
         move(vms, "mover", where)
-        vm = vms.wait_ready("mover")
+        vm = vms.wait_ready("mover", 400)
         assert_the_kernel_confirms(host_a, vm, where)
         assert condition(vm, "RestartRequired")["status"] == "False"
         assert "previous" not in vm["status"]["placement"]
@@ -149,7 +149,7 @@ def test_two_cells_change_places_and_come_back_with_their_data(
 def steady(vms: Vms, host_a: LabHost) -> Iterator[tuple[Manifest, dict[int, Writer]]]:
     """A booted guest that writes to anonymous memory, with what its writers say."""
     vms.create(manifest("mover", HERE, BACKINGS["anonymous"]))
-    vm = vms.wait_ready("mover")
+    vm = vms.wait_ready("mover", 400)
     yield vm, rounds_later(host_a, vm, {})
     vms.delete_and_wait("mover")
 
@@ -189,7 +189,7 @@ def test_killed_at_each_step_of_one_move_it_arrives(
         died.append(point)
     agent_with()
 
-    vm = vms.wait_ready("mover")
+    vm = vms.wait_ready("mover", 400)
     assert died == list(OPERATION_POINTS)
     assert_the_kernel_confirms(host_a, vm, SWAPPED)
     writers = rounds_later(host_a, vm, writers)
@@ -211,7 +211,7 @@ def test_a_move_that_is_taken_back_half_way_leaves_the_vm_as_it_was(
     vms.wait("mover", is_moving, 60, "pages are on the way")
     between = kernel_view(host_a, vm["metadata"]["uid"])
     move(vms, "mover", HERE)
-    vm = vms.wait_ready("mover")
+    vm = vms.wait_ready("mover", 400)
 
     assert between is not None
     assert_the_kernel_confirms(host_a, vm, HERE)
