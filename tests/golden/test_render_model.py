@@ -4,6 +4,7 @@ Each test is about one element, on host shapes of 1, 2, 3, 4 and 8 cells. Expect
 page (`-numa`, `-object`, `-smp`) and the article that NumaVM began with.
 """
 
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -253,7 +254,10 @@ def test_base_pages_of_a_memfd_are_taken_once(
     """The kernel's word: what QEMU maps of the memfd is the file itself, with no anonymous copy beside it."""
     logs = str(tmp_path_factory.mktemp("memfd"))
     spec = spec_of({"memory": {"guest": "64Mi", "backing": {"source": "Memfd"}}})
-    domain = rendered(spec, facts_of(1, cpus=2, log_directory=logs))
+    facts = facts_of(1, cpus=2, log_directory=logs)
+    # A uuid of its own: a process is found by it, and other tests start domains too.
+    vm = replace(vm_of(spec), uid=str(uuid.uuid4()))
+    domain = render(vm, claim_for(vm.effective, facts), facts)
     xml = tmp_path_factory.mktemp("xml") / "domain.xml"
     xml.write_text(domain.xml)
     libvirt.run("create", "--paused", str(xml))
