@@ -18,6 +18,10 @@ from pathlib import Path
 from typing import Final
 
 from numavm_lab.controlplane.binaries import KubernetesProgram, ensure_kubernetes_program
+from numavm_lab.controlplane.kernel_settings import (
+    note_kernel_settings,
+    put_kernel_settings_back,
+)
 from numavm_lab.controlplane.manifests import kubectl
 from numavm_lab.controlplane.node_settings import (
     NodePaths,
@@ -39,6 +43,7 @@ _READY_SECONDS: Final = 120
 _POLL_SECONDS: Final = 0.2
 _STOP_SECONDS: Final = 10
 _NAMESPACE: Final = "k8s.io"
+_KERNEL_SETTINGS: Final = "kernel-settings.json"
 
 
 class WholeNode:
@@ -86,6 +91,7 @@ class WholeNode:
             return
         for name in ("kubelet", "scheduler", "controller-manager"):
             self._plane.processes.stop(name, grace_seconds=_STOP_SECONDS)
+        put_kernel_settings_back(self.paths.directory / _KERNEL_SETTINGS)
         if self._plane.processes.is_alive(_CONTAINERD):
             self._end_containers()
         self._plane.processes.stop(_CONTAINERD, grace_seconds=_STOP_SECONDS)
@@ -120,6 +126,7 @@ class WholeNode:
         if not config.exists():
             settings = kubelet_config(self.paths, pki, *_free_ports(2))
             write_private(config, json.dumps(settings))
+        note_kernel_settings(self.paths.directory / _KERNEL_SETTINGS)
         argv = kubelet_argv(
             program, self.paths, config=config, kubeconfig=kubeconfig, name=self.name
         )
