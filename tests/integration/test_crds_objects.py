@@ -120,6 +120,7 @@ AGENTS_PART: Mapping[str, Any] = {
         "to": "0->1",
         "step": "Move",
         "percent": 40,
+        "message": "2 pages of guest cell 0 are held by somebody",
     },
     "numa": {
         "cells": [
