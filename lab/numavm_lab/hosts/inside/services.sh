@@ -21,6 +21,11 @@ answers() {
 	timeout 90 virsh -c qemu:///system capabilities >/run/lab/capabilities.xml 2>/run/lab/log/virsh.log
 }
 
+# What udev and kmod do elsewhere: libvirt gives devices to guests only where /dev/vfio/vfio is there already.
+if [ -n "$(ls /sys/kernel/iommu_groups 2>/dev/null)" ]; then
+	modprobe vfio-pci
+fi
+
 say libvirt
 start
 if ! answers; then
