@@ -33,6 +33,7 @@ from numavm_lab.controlplane.node_settings import (
     scheduler_argv,
 )
 from numavm_lab.controlplane.plane import ControlPlane
+from numavm_lab.controlplane.settings import free_ports
 from numavm_lab.errors import LabError, MissingPrerequisiteError, ProcessFailedError
 from numavm_lab.images import PAUSE, Image
 from numavm_lab.progress import Progress, silent
@@ -124,7 +125,7 @@ class WholeNode:
         write_private(kubeconfig, self._plane.kubeconfig_for_certificate(pair))
         config = self.paths.directory / "kubelet.json"
         if not config.exists():
-            settings = kubelet_config(self.paths, pki, *_free_ports(2))
+            settings = kubelet_config(self.paths, pki, *free_ports(2))
             write_private(config, json.dumps(settings))
         note_kernel_settings(self.paths.directory / _KERNEL_SETTINGS)
         argv = kubelet_argv(
@@ -175,14 +176,3 @@ def _unmount_below(directory: Path) -> None:
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((one for one in mounts if one.startswith(f"{directory}/")), reverse=True):
         subprocess.run(["umount", "--lazy", mount], check=False, capture_output=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

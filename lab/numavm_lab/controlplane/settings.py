@@ -1,13 +1,20 @@
 """What one control plane is: its ports, and the command lines of its two processes."""
 
+import errno
 import json
+import random
 import socket
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from numavm_lab.controlplane.pki import GUEST_VIEW_OF_LOOPBACK, Pki
+from numavm_lab.errors import LabError
 from numavm_lab.state import write_private
+
+_PORTS: Final = range(20_000, 30_000)
+"""Below ip_local_port_range of Linux (32768 on) and the NodePorts of Kubernetes (30000-32767)."""
 
 
 class Component(StrEnum):
@@ -38,7 +45,7 @@ class Settings:
         """Read the settings of an earlier start, or choose free ports and write them."""
         if path.exists():
             return Settings(**json.loads(path.read_text()))
-        api, client, peer = _free_ports(3)
+        api, client, peer = free_ports(3)
         settings = Settings(api, client, peer, unsafe_no_fsync)
         write_private(path, json.dumps(asdict(settings)))
         return settings
@@ -127,13 +134,27 @@ def api_server_argv(program: Path, settings: Settings, pki: Pki, directory: Path
     ]
 
 
-def _free_ports(count: int) -> list[int]:
-    """Return distinct free loopback ports; held together, so the kernel gives none twice."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in sockets]
-    finally:
-        for listener in sockets:
-            listener.close()
+def free_ports(count: int) -> list[int]:
+    """Return distinct free loopback ports below those that the kernel gives to clients.
+
+    A port from the kernel's own range can be lost while its server restarts: to any client's source port, and to
+    a client of that very server, which then talks to itself (TCP self-connect).
+    """
+    found: list[int] = []
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        if len(found) == count:
+            return found
+        if _is_free(port):
+            found.append(port)
+    raise LabError(f"fewer than {count} of the ports {_PORTS.start}-{_PORTS.stop - 1} are free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
