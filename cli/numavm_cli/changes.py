@@ -9,6 +9,7 @@ from typing import Any
 from numavm_agent.reconcile.changes import Effect, FieldChange, field_changes
 from numavm_api.effective import effective
 from numavm_api.errors import RejectedError
+from numavm_api.movable import why_unmovable
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
@@ -98,8 +99,9 @@ def change_of(
     status = NumaVMStatus.model_validate(stored.get("status") or {})
     old, new = _spec(stored), _spec(wanted)
     runs = status.domain is not None and status.domain.state in _RUNS
-    fields = field_changes(old, new, why_fixed=_why_fixed(status, cluster))
-    live, no_room = _live(metadata, status, new, cluster) if runs else (None, None)
+    fixed = why_unmovable(old) or _why_fixed(status, cluster)
+    fields = field_changes(old, new, why_fixed=fixed)
+    live, no_room = _live(metadata, status, new, cluster, fixed) if runs else (None, None)
     fields = [_judged(one, refused, no_room) for one in fields]
     waits = not runs or any(one.effect is Effect.RESTART for one in fields)
     claim = status.placement
@@ -123,14 +125,18 @@ def _judged(change: FieldChange, refused: str | None, no_room: str | None) -> Fi
 
 
 def _live(
-    metadata: Mapping[str, Any], status: NumaVMStatus, new: NumaVMSpec, cluster: Cluster
+    metadata: Mapping[str, Any],
+    status: NumaVMStatus,
+    new: NumaVMSpec,
+    cluster: Cluster,
+    fixed: str | None,
 ) -> tuple[str | None, str | None]:
     """Return where the running VM would be moved, and why it could not be."""
     claim, node = status.placement, status.node_name
     if claim is None or node is None:
         return None, None
     moves = moved_cells(claim, effective(new))
-    is_fixed = memory_moves(claim, moves) and _why_fixed(status, cluster) is not None
+    is_fixed = memory_moves(claim, moves) and fixed is not None
     if not moves or is_fixed:
         return None, None
     request, fleet = _request(metadata, new), _fleet(cluster)

@@ -29,7 +29,6 @@ ROUNDS = 3
 """Each writer finishes so many rounds after a move before it is believed."""
 BACKINGS: dict[str, Mapping[str, Any]] = {
     "anonymous": {},
-    "memfd": {"backing": {"source": "Memfd"}},
     "huge": {"hugepages": {"pageSize": "2Mi"}},
 }
 
@@ -108,7 +107,7 @@ def resident_of_guest(view: KernelView) -> dict[int, int]:
     return {cell: size for cell, size in view.resident_bytes().items() if size}
 
 
-@pytest.fixture(params=BACKINGS, ids=str)
+@pytest.fixture(params=["anonymous", pytest.param("huge", marks=pytest.mark.long)], ids=str)
 def writing(
     request: pytest.FixtureRequest, vms: Vms, host_a: LabHost
 ) -> Iterator[tuple[Manifest, dict[int, Writer]]]:
@@ -166,6 +165,7 @@ def agent_with(stack: Stack, host_a: LabHost) -> Iterator[Any]:
     start()
 
 
+@pytest.mark.long
 def test_killed_at_each_step_of_one_move_it_arrives(
     vms: Vms,
     host_a: LabHost,
@@ -198,6 +198,7 @@ def test_killed_at_each_step_of_one_move_it_arrives(
     assert [one["placement"] for one in claims] == [vm["status"]["placement"]]
 
 
+@pytest.mark.long
 def test_a_move_that_is_taken_back_half_way_leaves_the_vm_as_it_was(
     vms: Vms,
     host_a: LabHost,

@@ -26,6 +26,7 @@ from numavm_agent.reconcile.workers import JobKind
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.effective import EffectiveVM, effective
 from numavm_api.errors import NumaVMError
+from numavm_api.movable import why_unmovable
 from numavm_api.numahost import HeldClaim
 from numavm_api.placement import Placement
 from numavm_api.resolved import resolved
@@ -63,9 +64,8 @@ class Rehomer:
         """Return why a domain's memory cannot be moved while it runs; None: it can."""
         if domain.has_host_devices or domain.record.placement.devices:
             return "a device of the host is assigned to it, and may write to any of its pages"
-        if domain.record.spec is not None and domain.record.spec.domain.devices.memory:
-            return "memory modules are plugged into it, and only boot memory can be moved"
-        return self._tools.rehome.memory.why_fixed()
+        unmovable = why_unmovable(domain.record.spec) if domain.record.spec is not None else None
+        return unmovable or self._tools.rehome.memory.why_fixed()
 
     def absorb(self, memory: VmMemory, moved: Moved) -> None:
         """Take in what a slice of a move has come to."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from numavm_api.conditions import Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
+from numavm_api.movable import why_unmovable
 from numavm_api.placement import Placement
 from numavm_api.vm_status import DomainState
 from numavm_operator.placement.amend import memory_moves, moved_cells
@@ -61,7 +62,8 @@ def why_fixed(world: World) -> str | None:
     if placement.devices:
         names = ", ".join(device.name for device in placement.devices)
         return f"host devices ({names}) are assigned to it, and may write to any of its pages"
-    return world.host.why_fixed if world.host is not None else None
+    unmovable = why_unmovable(world.vm.spec) if world.vm.spec is not None else None
+    return unmovable or (world.host.why_fixed if world.host is not None else None)
 
 
 def capacity_reserved(world: World) -> Verdict:
