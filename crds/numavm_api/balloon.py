@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from numavm_api.backing import Switch
 from numavm_api.base import SpecModel
 from numavm_api.cpu import CellId
 from numavm_api.quantity import Quantity
@@ -23,13 +24,6 @@ class BalloonModel(StrEnum):
     VIRTIO = "virtio"
 
 
-class BalloonSwitch(StrEnum):
-    """Whether a feature of the balloon is on. Not `On` and `Off`: readers of YAML 1.1, kubectl among them, take these for booleans."""
-
-    ENABLED = "Enabled"
-    DISABLED = "Disabled"
-
-
 class Balloon(SpecModel):
     """The guest's balloon. Left out: it has none."""
 
@@ -39,9 +33,9 @@ class Balloon(SpecModel):
     """Memory that the guest has once its driver runs, boot memory and DIMMs together at most. Left out: all of it."""
     stats_period_seconds: Annotated[int, Field(ge=1, le=3600)] | None = None
     """How often the guest is asked for its figures. Left out: never, and status has none."""
-    autodeflate: BalloonSwitch | None = None
+    autodeflate: Switch | None = None
     """Enabled: a guest that runs out of memory takes some back by itself. Default: Disabled."""
-    free_page_reporting: BalloonSwitch | None = None
+    free_page_reporting: Switch | None = None
     """Enabled: the guest tells the host of pages it does not use, and the host takes them back. Default: Disabled."""
     cell: CellId | None = None
     """Guest cell on whose expander bus it sits: the guest then sees its numa_node, and that is all. Machine `pc` only: behind a q35 expander its interrupts never arrive."""

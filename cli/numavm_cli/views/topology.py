@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from numavm_api.cpuset import CpuSet
-from numavm_api.quantity import format_bytes
+from numavm_api.quantity import BASE_PAGE, format_bytes
 from numavm_cli.views.host import CellView, CpuUse, CpuView, HostView, PagesView
 
 _COLOURS: Final = (
@@ -95,7 +95,7 @@ def _cell(cell: CellView, marks: Mapping[str, tuple[str, str]]) -> RenderableTyp
 
 
 def _size_of(page: PagesView) -> str:
-    return "memory" if page.page_size == 4096 else f"{format_bytes(page.page_size)}"  # noqa: PLR2004 - the base page
+    return "memory" if page.page_size == BASE_PAGE else format_bytes(page.page_size)
 
 
 def _cpus(cpus: Sequence[CpuView], marks: Mapping[str, tuple[str, str]]) -> Text:

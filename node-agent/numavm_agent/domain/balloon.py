@@ -8,10 +8,10 @@ from typing import Final
 from numavm_agent.domain.inputs import RenderInput
 from numavm_agent.domain.pci import address_of
 from numavm_agent.domain.xml import Element, element
-from numavm_api.balloon import BalloonSwitch
+from numavm_api.backing import Switch
 from numavm_api.pci_plan import BALLOON
 
-_SWITCHES: Final = {BalloonSwitch.ENABLED: "on", BalloonSwitch.DISABLED: "off"}
+_SWITCHES: Final = {Switch.ENABLED: "on", Switch.DISABLED: "off"}
 
 
 def balloon(given: RenderInput) -> Iterator[Element]:
@@ -27,6 +27,6 @@ def balloon(given: RenderInput) -> Iterator[Element]:
         element("alias", name="ua-balloon"),
         address_of(given, BALLOON),
         model=wanted.model.value,
-        autodeflate=_SWITCHES.get(wanted.autodeflate or BalloonSwitch.DISABLED),
-        freePageReporting=_SWITCHES.get(wanted.free_page_reporting or BalloonSwitch.DISABLED),
+        autodeflate=_SWITCHES.get(wanted.autodeflate or Switch.DISABLED),
+        freePageReporting=_SWITCHES.get(wanted.free_page_reporting or Switch.DISABLED),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numavm_api.balloon import Balloon, BalloonSwitch
+from numavm_api.backing import Switch
+from numavm_api.balloon import Balloon
 from numavm_api.effective import EffectiveVM
 from numavm_api.effective_modules import EffectiveModule
 from numavm_api.numavm import NumaVMSpec
@@ -57,7 +58,7 @@ def _fill_module(entry: dict[str, Any], module: EffectiveModule) -> None:
 
 def _balloon(balloon: Balloon) -> dict[str, Any]:
     document = balloon.model_dump(mode="json", by_alias=True, exclude_none=True)
-    off = BalloonSwitch.DISABLED
+    off = Switch.DISABLED
     return {
         **document,
         "autodeflate": balloon.autodeflate or off,
