@@ -241,10 +241,20 @@ def _is_running(process: psutil.Process) -> bool:
     try:
         if process.status() != psutil.STATUS_ZOMBIE:
             return process.is_running()
+        if _has_threads_left(process.pid):
+            return True
         process.wait(0)  # reaps it if it is our child
     except psutil.Error:
         pass
     return False
+
+
+def _has_threads_left(pid: int) -> bool:
+    """Say whether a zombie's other threads still end: until they have, its ports stay bound."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _boot_id() -> str:
@@ -252,11 +262,12 @@ def _boot_id() -> str:
 
 
 def _live_start_ticks(pid: int) -> int | None:
-    """Return a process's start time in ticks since boot; None where it is gone or a zombie."""
+    """Return a process's start time in ticks since boot; None where it and all threads have ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rpartition(")")[2].split()  # the command name before it may hold anything
     state, start_ticks = fields[0], fields[19]
-    return None if state in "ZX" else int(start_ticks)
+    has_ended = state == "X" or (state == "Z" and not _has_threads_left(pid))
+    return None if has_ended else int(start_ticks)

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from numavm_api.quantity import MEBIBYTE
 from numavm_lab.hosts import LabHost
 from numavm_lab.stack import AGENT_SERVICE
 from support.vms import Manifest, Vms, condition, vm_manifest
+from support.wait import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -25,6 +27,23 @@ def frozen_agent(host: LabHost) -> Iterator[None]:
         yield
     finally:
         host.signal_service(AGENT_SERVICE, signal.SIGCONT)
+
+
+def wait_reported(vms: Vms, host: LabHost) -> None:
+    """Wait until the host's report offers every 2 MiB page of its pools: nothing of an earlier test is left."""
+    wanted = [cell.hugepages.get(2 * MEBIBYTE, 0) for cell in host.spec.cells]
+
+    def free() -> list[int]:
+        cells = vms.host(host.name)["status"]["cells"]
+        pools = [{pool["pageSize"]: pool["free"] for pool in cell["hugepages"]} for cell in cells]
+        return [pool.get("2Mi", 0) for pool in pools]
+
+    wait_for(
+        free,
+        until=lambda seen: seen == wanted,
+        deadline_seconds=120,
+        describe=f"{host.name} reports its free pages of 2Mi as {wanted}",
+    )
 
 
 @contextmanager
@@ -53,6 +72,7 @@ def on_host(vm: Manifest, host: LabHost) -> bool:
 def test_huge_pages_taken_behind_its_back_are_refused_and_another_host_is_found(
     vms: Vms, host_a: LabHost, host_b: LabHost
 ) -> None:
+    wait_reported(vms, host_a)
     vms.patch_host(host_b.name, unschedulable=True)
     with frozen_agent(host_a), without_huge_pages(host_a):
         vms.create(vm_manifest("taken", [(1, "64Mi")], hugepages="2Mi"))
@@ -72,6 +92,7 @@ def test_huge_pages_taken_behind_its_back_are_refused_and_another_host_is_found(
 def test_the_only_host_is_tried_again_once_its_report_has_changed(
     vms: Vms, host_a: LabHost, host_b: LabHost
 ) -> None:
+    wait_reported(vms, host_a)
     vms.patch_host(host_b.name, unschedulable=True)
     try:
         with frozen_agent(host_a), without_huge_pages(host_a) as put_back:

@@ -93,6 +93,24 @@ def test_a_zombie_is_not_alive(table: ProcessTable) -> None:
     assert not table.is_alive("short")
 
 
+def test_a_process_whose_first_thread_has_ended_before_another_is_alive(
+    table: ProcessTable,
+) -> None:
+    """Its files and ports stay open until the last thread is gone, though the kernel calls it a zombie."""
+    script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); "
+    script += "ctypes.CDLL(None).syscall(60, 0)"  # exit of this thread alone
+    record = table.spawn("headless", [sys.executable, "-c", script])
+    wait_for(
+        lambda: psutil.Process(record.pid).status(),
+        until=lambda status: status == psutil.STATUS_ZOMBIE,
+        describe="its first thread ended",
+    )
+
+    assert table.is_alive("headless")
+    table.stop("headless", grace_seconds=0.2)
+    assert not record.is_alive()
+
+
 def test_stop_ends_descendants_and_what_ignores_sigterm(table: ProcessTable) -> None:
     script = "import signal, subprocess, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     script += "child = subprocess.Popen(['/bin/sleep', '600']); print('ready', flush=True); "
