@@ -252,7 +252,7 @@ def _is_running(process: psutil.Process) -> bool:
 def _has_threads_left(pid: int) -> bool:
     """Say whether a zombie's other threads still end: until they have, its ports stay bound."""
     try:
-        return len(os.listdir(f"/proc/{pid}/task")) > 1
+        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir()) > 1
     except (FileNotFoundError, ProcessLookupError):
         return False
 

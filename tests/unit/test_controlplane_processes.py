@@ -97,7 +97,9 @@ def test_a_process_whose_first_thread_has_ended_before_another_is_alive(
     table: ProcessTable,
 ) -> None:
     """Its files and ports stay open until the last thread is gone, though the kernel calls it a zombie."""
-    script = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); "
+    script = (
+        "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); "
+    )
     script += "ctypes.CDLL(None).syscall(60, 0)"  # exit of this thread alone
     record = table.spawn("headless", [sys.executable, "-c", script])
     wait_for(
