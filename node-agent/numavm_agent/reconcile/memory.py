@@ -29,6 +29,14 @@ class VmMemory:
     """A job went wrong: nothing is tried again before, in seconds since boot."""
     changing: Placement | None = None
     """The claim, with the one before it, towards which a change begins that the domain may not know of yet."""
+    refusals: frozenset[str] = frozenset()
+    """Modules that the guest said it does not give back, until a job has written it down."""
+    device_news: bool = False
+    """A device of the domain came, went, or did not, since a job last looked."""
+    refusal: str | None = None
+    """libvirt's words on what the guest was to give back and could not be asked for."""
+    look_at: float | None = None
+    """The guest was asked to give something back: when the domain is looked at again, in seconds since boot."""
     percent: int = 0
     """How far the move that is under way has come."""
     change_error: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from numavm_agent.ports import BalloonSeen, VmObject
@@ -11,6 +11,7 @@ from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
 from numavm_agent.reconcile.balloon_report import balloon_status
 from numavm_agent.reconcile.changes import pending_changes
 from numavm_agent.reconcile.conditions import Finding, dated
+from numavm_agent.reconcile.hot_report import HotNow, hot_findings, no_findings
 from numavm_agent.verify.judge import Verdict
 from numavm_agent.verify.module_figures import memory_now
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
@@ -67,6 +68,8 @@ class Running:
     """The change that is under way."""
     why_fixed: str | None = None
     """Why its memory cannot be moved while it runs; None: it can."""
+    hot: HotNow = field(default_factory=HotNow)
+    """What is known of changes of its vCPUs and memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,20 @@ def own_part(raw_status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _findings(view: VmView) -> list[Finding]:
-    return [_running(view), _aligned(view), _restart_required(view), _emulation(view)]
+    return [
+        _running(view),
+        _aligned(view),
+        _restart_required(view),
+        *_hot(view),
+        _emulation(view),
+    ]
+
+
+def _hot(view: VmView) -> list[Finding]:
+    there = view.running
+    if there is None or there.spec is None:
+        return no_findings()
+    return hot_findings(there.spec, view.vm.spec, there.modules or (), there.hot)
 
 
 def _running(view: VmView) -> Finding:
@@ -209,7 +225,9 @@ def _restart_required(view: VmView) -> Finding:
             Reason.NOT_VERIFIED,
             "This version cannot read the spec that the domain was built from",
         )
-    changes = pending_changes(there.spec, view.vm.spec, why_fixed=there.why_fixed)
+    changes = pending_changes(
+        there.spec, view.vm.spec, why_fixed=there.why_fixed, removable=there.hot.removable
+    )
     if not changes:
         return Finding(
             kind, "False", Reason.NOTHING_PENDING, "The guest has all that the spec says"
