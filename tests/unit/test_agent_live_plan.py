@@ -14,6 +14,7 @@ from numavm_agent.reconcile.hot_report import HotNow, hot_findings
 from numavm_agent.reconcile.live_plan import (
     Shown,
     Unplugging,
+    asking,
     live_plan,
     plug_operation,
     read_unplugging,
@@ -134,6 +135,7 @@ def test_what_was_asked_for_is_read_back_and_a_damaged_record_asks_again() -> No
     for refused in (frozenset[str](), frozenset({"m", "vcpu:3"})):
         asks = Unplugging(7, frozenset({"m", "n", "vcpu:3"}), refused)
         assert asks == read_unplugging(unplug_operation(asks))
+    assert read_unplugging(asking(Unplugging(7, frozenset("m")))) == Unplugging(0)
     damaged = Operation("Unplug", "m", "nothing", "Asked@x")
     assert read_unplugging(damaged) == Unplugging(0)
     plan = live_plan(effective(guest(2, "m")), shown("0"), removable=NONE, asked=None, generation=1)

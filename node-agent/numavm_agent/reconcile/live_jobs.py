@@ -19,6 +19,7 @@ from numavm_agent.reconcile.live_plan import (
     LivePlan,
     Shown,
     Unplugging,
+    asking,
     live_plan,
     plug_operation,
     read_unplugging,
@@ -149,7 +150,7 @@ class LiveJobs:
             return _narrowed(asked, plan.awaited), None
         waiting = _narrowed(asked, plan.awaited) or Unplugging(generation)
         asks = replace(waiting, generation=generation, names=plan.goes | plan.awaited)
-        self._write(replace(record, operation=unplug_operation(asks)))
+        self._write(replace(record, operation=asking(asks)))
         self.jobs.kill.reach(KillPoint.UNPLUG_RECORDED)
         refusals = self._refusals(record.uid, plan)
         words = "; ".join(f"{name}: {why}" for name, why in refusals.items())

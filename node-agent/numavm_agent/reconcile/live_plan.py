@@ -8,7 +8,7 @@ nobody asks twice for the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from numavm_agent.domain.metadata import Operation
@@ -150,8 +150,13 @@ def plug_operation(before: Shown, plan: LivePlan) -> Operation:
     return Operation(PLUG, has, ", ".join([*names, *plan.plug, *plan.resize]), PLUG)
 
 
+def asking(unplugging: Unplugging) -> Operation:
+    """Return the record of what a guest is about to be asked for: cut off here, it is asked by the next agent."""
+    return replace(unplug_operation(unplugging), step=f"Ask@{unplugging.generation}")
+
+
 def unplug_operation(unplugging: Unplugging) -> Operation:
-    """Return the record of what a guest is asked for."""
+    """Return the record of what a guest was asked for."""
     refused = ",".join(sorted(unplugging.refused))
     step = f"Refused@{unplugging.generation}:{refused}" if refused else None
     return Operation(
@@ -171,9 +176,9 @@ def read_unplugging(operation: Operation | None) -> Unplugging | None:
     """Return what a guest was asked for; None: for nothing. A damaged record has the guest asked once more."""
     if operation is None or operation.kind != UNPLUG:
         return None
-    _, _, rest = operation.step.partition("@")
+    word, _, rest = operation.step.partition("@")
     generation, _, refused = rest.partition(":")
-    if not generation.isdecimal():
+    if word not in ("Asked", "Refused") or not generation.isdecimal():
         return Unplugging(generation=0)
     return Unplugging(int(generation), _names(operation.before), _names(refused))
 
