@@ -21,6 +21,7 @@ from numavm_agent.reconcile.live_plan import (
 from numavm_agent.reconcile.module_changes import module_changes
 from numavm_api.conditions import ConditionType, Reason
 from numavm_api.cpuset import CpuSet
+from numavm_api.growth import as_modules
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import Bytes, format_bytes
 from numavm_api.vm_status import ModuleStatus
@@ -55,7 +56,7 @@ def hot_findings(
         hot: What is known of changes under way.
     """
     vcpus = _vcpus_waiting(running, wanted, hot)
-    memory = _memory_waiting(running, wanted)
+    memory = _memory_waiting(running, as_modules(running, wanted))
     moving = "; ".join(_resizing(modules))
     return [
         _finding(ConditionType.HOT_VCPU_CHANGE, hot, vcpus, ""),

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
+from numavm_api.growth import is_in_whole_units
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
 from numavm_api.quantity import NO_BYTES, Bytes
 from numavm_operator.placement.bits import cpus_of, mask_of
@@ -44,10 +45,21 @@ def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
         here = placed[cell.id].host_cells
         there = here if cell.host_cells is None else cell.host_cells
         elsewhere = there != here or _is_pinned_elsewhere(placed[cell.id], vm)
-        grows = cell.plugged > (placed[cell.id].plugged or 0)
+        grows = wished_beside(placed[cell.id], cell, vm) > (placed[cell.id].plugged or 0)
         if elsewhere or grows or _added(claim, placed[cell.id], vm):
             moves[cell.id] = there
     return moves
+
+
+def wished_beside(placed: PlacedCell, cell: EffectiveCell, vm: EffectiveVM) -> Bytes:
+    """Return the memory that a running cell is to have beside what it booted with.
+
+    Its modules; and boot memory that was raised since, where the guest has room to get the difference as a module.
+    """
+    raised = cell.memory - placed.memory
+    if raised <= 0 or vm.max_memory is None or not is_in_whole_units(raised, cell.page_size):
+        return cell.plugged
+    return Bytes(raised + cell.plugged)
 
 
 def memory_moves(claim: Placement, moves: Mapping[int, CpuSet]) -> bool:
@@ -178,7 +190,12 @@ def _part(
     request: Request, claim: Placement, moves: Mapping[int, CpuSet], *, emulator_moves: bool
 ) -> Request:
     """Return the request for the cells that move, and for the emulator if it does."""
-    wished = {cell.id: cell.plugged for cell in request.vm.cells}
+    placed = {cell.id: cell for cell in claim.cells}
+    wished = {
+        cell.id: wished_beside(placed[cell.id], cell, request.vm)
+        for cell in request.vm.cells
+        if cell.id in placed
+    }
     cells = tuple(
         EffectiveCell(
             id=cell.id,
