@@ -19,6 +19,7 @@ from numavm_api.balloon import Balloon
 from numavm_api.cpu import CellDistances, GuestNuma, HostBinding
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
+from numavm_api.growth import as_boot_memory, as_modules, grown_cells
 from numavm_api.hmat import Bandwidth, Interconnects, Latency
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
@@ -91,10 +92,12 @@ def field_changes(
         why_fixed: Why memory of the running VM cannot be moved; None: it can.
         removable: vCPUs that QEMU can take out.
     """
-    old, new = dict(_leaves(running)), dict(_leaves(wanted))
+    old, new = dict(_leaves(as_boot_memory(running))), dict(_leaves(wanted))
+    grown = _grown_paths(running, wanted)
+    wished = as_modules(running, wanted)
     isolated = wanted.domain.cpu.isolate_emulator_thread
     switches = switches_vcpus(running, wanted, removable)
-    changed = module_changes(running, wanted).names
+    changed = module_changes(running, wished).names
     modules = tuple(f"domain.devices.memory[{name}]." for name in changed)
     has_balloon = None not in (running.domain.memory.balloon, wanted.domain.memory.balloon)
     return [
@@ -105,12 +108,24 @@ def field_changes(
             why_fixed,
             emulator_isolated=isolated,
             live_below=(_PINS, *modules),
-            live_paths=(_VCPUS if switches else frozenset())
+            live_paths=grown
+            | (_VCPUS if switches else frozenset())
             | (_BALLOON if has_balloon else frozenset()),
         )
         for path in sorted(old.keys() | new.keys())
         if old.get(path, _NOTHING) != new.get(path, _NOTHING)
     ]
+
+
+def _grown_paths(running: NumaVMSpec, wanted: NumaVMSpec) -> frozenset[str]:
+    """Return the fields of boot memory that follow by modules."""
+    grown = grown_cells(running, wanted)
+    now = {cell.id: cell.memory for cell in effective(as_boot_memory(running)).cells}
+    changed = {
+        cell.id for cell in effective(wanted).cells if cell.memory != now.get(cell.id, cell.memory)
+    }
+    paths = {f"domain.cpu.numa.cells[{cell}].memory" for cell in grown}
+    return frozenset(paths | ({"domain.memory.guest"} if changed <= grown else set()))
 
 
 def pending_changes(
@@ -144,6 +159,7 @@ def applied_live(
         placement: The claim.
         removable: vCPUs that QEMU can take out; None: nothing is to be taken from the guest, no module either.
     """
+    wanted = as_modules(running, wanted)
     cpu = running.domain.cpu
     memory = running.domain.memory
     numa = _bound_as_wanted(running, wanted, placement)

@@ -19,8 +19,9 @@ from numavm_agent.reconcile.live_plan import (
     read_unplugging,
 )
 from numavm_agent.reconcile.module_changes import module_changes
-from numavm_api.conditions import ConditionType, Reason
+from numavm_api.conditions import ConditionStatus, ConditionType, Reason
 from numavm_api.cpuset import CpuSet
+from numavm_api.growth import as_modules
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import Bytes, format_bytes
 from numavm_api.vm_status import ModuleStatus
@@ -38,6 +39,8 @@ class HotNow:
     """libvirt's words where it could not ask the guest."""
     error: str | None = None
     """Why the last step failed."""
+    is_busy: bool = False
+    """A change is being applied right now."""
 
 
 def hot_findings(
@@ -55,7 +58,7 @@ def hot_findings(
         hot: What is known of changes under way.
     """
     vcpus = _vcpus_waiting(running, wanted, hot)
-    memory = _memory_waiting(running, wanted)
+    memory = _memory_waiting(running, as_modules(running, wanted))
     moving = "; ".join(_resizing(modules))
     return [
         _finding(ConditionType.HOT_VCPU_CHANGE, hot, vcpus, ""),
@@ -93,13 +96,18 @@ def _finding(kind: ConditionType, hot: HotNow, waiting: str, moving: str) -> Fin
         names = ", ".join(sorted(asked.names))
         text = f"The guest was asked to give back {names}, and has not yet"
         return Finding(kind, "Unknown", Reason.AWAITING_GUEST, text)
+    return Finding(kind, *_under_way(hot, waiting, moving))
+
+
+def _under_way(hot: HotNow, waiting: str, moving: str) -> tuple[ConditionStatus, Reason, str]:
+    if hot.is_busy:
+        return "Unknown", Reason.CHANGING, "A change is being applied"
     if moving:
-        return Finding(kind, "Unknown", Reason.AWAITING_GUEST, moving)
+        return "Unknown", Reason.AWAITING_GUEST, moving
     if waiting:
         text = f"{waiting}: waits for room in the claim, see CapacityReserved"
-        return Finding(kind, "Unknown", Reason.AWAITING_CLAIM, text)
-    text = "The guest has all that can be changed while it runs"
-    return Finding(kind, "True", Reason.NO_CHANGE, text)
+        return "Unknown", Reason.AWAITING_CLAIM, text
+    return "True", Reason.NO_CHANGE, "The guest has all that can be changed while it runs"
 
 
 def _of_kind(kind: ConditionType, asked: Unplugging | None) -> Unplugging | None:

@@ -67,8 +67,6 @@ class LiveJobs:
             DomainMissing: it has ended.
         """
         record, aim = change.record, change.aim
-        if record.spec is not None:
-            self.set_balloon(record.uid, record.spec, aim)
         vm = resolved(effective(aim), record.placement)
         shown = self.shown(record.uid)
         asked = _asked_now(change, shown)
@@ -77,6 +75,8 @@ class LiveJobs:
         )
         record = self._begin(record, shown, plan)
         self.plug(record.uid, aim, vm, plan, record.placement, change.pins)
+        if record.spec is not None:
+            self.set_balloon(record.uid, record.spec, aim)
         asked, words = self._ask(record, plan, asked, change.generation)
         self._remember(change, record, asked)
         return Moved(percent=0, settled=None, stuck=None, refusal=words)
@@ -122,12 +122,12 @@ class LiveJobs:
                 self.jobs.hypervisor.resize(uid, alias_of(module.name), module.requested)
 
     def set_balloon(self, uid: str, before: NumaVMSpec, after: NumaVMSpec) -> None:
-        """Set target and period of the balloon where they change."""
+        """Set target and period of the balloon where they change; after modules, which a target may count on."""
         old, new = before.domain.memory.balloon, after.domain.memory.balloon
         target = target_of(after)
         if old is None or new is None or target is None:
             return
-        if target != target_of(before):
+        if old.target != new.target:
             self.jobs.hypervisor.set_balloon(uid, target)
         if old.stats_period_seconds != new.stats_period_seconds:
             self.jobs.hypervisor.set_balloon_period(uid, new.stats_period_seconds or 0)

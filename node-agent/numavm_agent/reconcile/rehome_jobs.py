@@ -7,7 +7,7 @@ whether the domain is still there. Nothing is remembered between jobs but where 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -138,6 +138,17 @@ class RehomeJobs:
         except ProcessLookupError as error:
             raise DomainMissing(f"domain {settling.name}: {error}") from error
         return self.jobs.settle(settling)
+
+    def restore(self, settling: Settling, groups: Sequence[str]) -> Settled:
+        """Hold groups that somebody opened down to the claim's host cells again, and bring the pages back.
+
+        Raises:
+            DomainMissing: it has ended.
+            HostFaultError: the kernel refuses.
+        """
+        cells = settling.placement.host_cells
+        self._allow([(group, cells) for group in groups])
+        return self.correct(settling)
 
     def _steps(self, moving: Moving, pid: int) -> Moved:
         """Do one step after the other, until the move is done or the slice is over."""

@@ -199,6 +199,8 @@ class VmReconciler:
                     removable=domain.removable_vcpus,
                     refusal=memory.refusal,
                     error=memory.change_error,
+                    is_busy=domain.record.target is None
+                    and self._tools.workers.doing(vm.uid) is JobKind.CHANGE,
                 ),
             )
         return VmView(
