@@ -47,7 +47,9 @@ def until_with_revival(
     return dict(seen)
 
 
-@pytest.mark.parametrize("point", sorted(set(KillPoint) - {*OPERATION_POINTS, *HOT_POINTS}), ids=str)
+@pytest.mark.parametrize(
+    "point", sorted(set(KillPoint) - {*OPERATION_POINTS, *HOT_POINTS}), ids=str
+)
 def test_killed_in_a_start_or_a_stop_it_converges(
     running: Whole, vms: Vms, point: KillPoint
 ) -> None:
