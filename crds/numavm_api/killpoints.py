@@ -103,7 +103,9 @@ OPERATION_POINTS: Final = (
     KillPoint.BEFORE_COMMIT,
     KillPoint.AFTER_COMMIT,
 )
-"""Those of the agent that only a change of a running domain reaches."""
+"""Those of the agent that only a move of a running domain reaches, in their order."""
+HOT_POINTS: Final = (KillPoint.PLUG_RECORDED, KillPoint.UNPLUG_RECORDED)
+"""Those of the agent that only vCPUs and memory modules of a running domain reach."""
 AGENT_POINTS: Final = tuple(point for point in KillPoint if point not in OPERATOR_POINTS)
 
 

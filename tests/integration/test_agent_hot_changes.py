@@ -41,6 +41,40 @@ def guest(node: Node, new_namespace: Callable[[], str]) -> Iterator[HotGuest]:
     made.vm.remove()
 
 
+def test_a_balloon_that_somebody_sets_is_put_back_or_only_reported(guest: HotGuest) -> None:
+    vm = guest.vm
+    guest.settles()
+    guest.balloon_to(192)
+    wait_for(vm.events, until=lambda seen: "BalloonRestored" in seen, describe="it is told")
+    wait_for(
+        lambda: vm.status()["memory"]["balloon"]["actual"],
+        until=lambda actual: actual == "256Mi",
+        deadline_seconds=60,
+        describe="the guest has its memory again",
+    )
+    guest.wait(cpus="0", more=0)
+    vm.patch({"driftPolicy": "Report"})
+    guest.settles()
+    guest.balloon_to(224)
+    wait_for(vm.events, until=lambda seen: "BalloonDrifted" in seen, describe="it is told")
+    assert vm.status()["memory"]["balloon"]["target"] == "256Mi"
+    guest.balloon_to(256)
+    vm.patch({"driftPolicy": "Restore"})
+    guest.wait(cpus="0", more=0)
+
+
+def test_raised_memory_comes_as_a_module_and_lowered_goes(guest: HotGuest) -> None:
+    guest.change(sockets=1, modules=[], memory="384Mi")
+    guest.wait(cpus="0", more=128)
+    guest.settles()
+    assert guest.module_names() == {"grown-0-1"}
+    assert guest.vm.status()["memory"]["guestCurrent"] == "384Mi"
+    assert guest.vm.condition("RestartRequired")["status"] == "False"
+    guest.change(sockets=1, modules=[])
+    guest.wait(cpus="0", more=0)
+    guest.settles()
+
+
 def test_cpus_and_memory_of_one_patch_come_both(guest: HotGuest) -> None:
     guest.change(sockets=2, modules=[DIMM, virtio("64Mi")])
     guest.wait(cpus="0-1", more=128 + 64)
@@ -51,6 +85,7 @@ def test_cpus_and_memory_of_one_patch_come_both(guest: HotGuest) -> None:
         "m0": None,
         "v0": "64Mi",
     }
+    assert status["memory"]["guestCurrent"] == "448Mi"
 
 
 def test_of_changes_during_changes_the_last_one_holds(guest: HotGuest) -> None:
@@ -127,12 +162,22 @@ def test_a_guest_that_says_no_keeps_its_memory_and_is_not_asked_again(
 def test_after_a_restart_what_was_added_is_part_of_the_boot_configuration(
     guest: HotGuest,
 ) -> None:
-    guest.change(sockets=2, modules=[DIMM, virtio("64Mi")])
-    guest.wait(cpus="0-1", more=128 + 64)
+    guest.change(sockets=2, modules=[DIMM, virtio("64Mi")], memory="320Mi")
+    guest.wait(cpus="0-1", more=64 + 128 + 64)
     guest.settles()
+    assert guest.module_names() == {"grown-0-1", "m0", "v0"}
     qemu = guest.vm.qemu()
     guest.restart()
-    guest.wait(cpus="0-1", more=128 + 64)
+    # Of boot memory the kernel keeps its page tables for itself: less than one part in 32.
+    low = guest.base + (64 - 2 + 128 + 64) * 1024
+    cpus, memory = wait_for(
+        guest.seen,
+        until=lambda now: now[0] == "0-1" and now[1] >= low,
+        deadline_seconds=180,
+        describe="the guest booted with all of it",
+    )
     guest.settles()
+    assert (cpus, memory <= low + 2 * 1024) == ("0-1", True)
     assert guest.vm.qemu() != qemu
     assert guest.module_names() == {"m0", "v0"}
+    assert guest.vm.status()["memory"]["guestCurrent"] == "512Mi"

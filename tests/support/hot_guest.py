@@ -14,7 +14,7 @@ from numavm_agent.verify.module_figures import module_figures
 from numavm_api.cpuset import CpuSet
 from numavm_api.placement import Placement
 from numavm_api.quantity import MEBIBYTE, Bytes
-from numavm_lab.guest import parse_reports
+from numavm_lab.guest import Report, parse_reports
 from support.agents import Document, Vm, place, small_spec
 from support.wait import wait_for
 
@@ -29,6 +29,8 @@ class HotGuest:
     vm: Vm
     base: int = 0
     """KiB that its kernel manages with no module."""
+    earlier: int = 0
+    """Reports of boots before this one."""
 
     def boot(self, modules: list[Document] | None = None, kernel_arguments: str = "") -> None:
         """Create it, and wait until its kernel has spoken."""
@@ -36,7 +38,11 @@ class HotGuest:
         spec["domain"]["firmware"]["kernelBoot"]["args"] += f" {kernel_arguments}"
         spec["domain"]["cpu"] = {"sockets": 1, "maxSockets": 2}
         # Room above 4 GiB costs the guest 64 MiB of bounce buffers.
-        spec["domain"]["memory"] = {"guest": "256Mi", "maxGuest": "1Gi"}
+        spec["domain"]["memory"] = {
+            "guest": "256Mi",
+            "maxGuest": "1Gi",
+            "balloon": {"model": "virtio"},
+        }
         spec["domain"]["devices"] = {"memory": modules or []}
         self.vm.create(spec)
         self.vm.claim(self._claim())
@@ -45,15 +51,18 @@ class HotGuest:
             lambda: self.seen()[1], describe="the guest booted", deadline_seconds=180
         )
 
-    def change(self, *, sockets: int, modules: list[Document]) -> None:
+    def change(self, *, sockets: int, modules: list[Document], memory: str = "256Mi") -> None:
         """Change the spec by one patch."""
-        self.vm.patch({"domain": {"cpu": {"sockets": sockets}, "devices": {"memory": modules}}})
+        domain: Document = {
+            "cpu": {"sockets": sockets},
+            "memory": {"guest": memory},
+            "devices": {"memory": modules},
+        }
+        self.vm.patch({"domain": domain})
 
     def seen(self) -> tuple[str, int]:
         """Return CPUs and memory, in KiB, by the guest kernel's last word; nothing before its first."""
-        logs = self.vm.node.libvirt.logs.glob(f"*_{self.vm.name}_*serial*")
-        words = [parse_reports(log.read_text(errors="replace")) for log in logs]
-        reports = [report for one in words for report in one]
+        reports = self._reports()[self.earlier :]
         if not reports:
             return "", 0
         return str(reports[-1].online_cpus), reports[-1].nodes[0].memory_kib
@@ -86,8 +95,18 @@ class HotGuest:
         """Restart it under a claim for the spec as it is now, as the operator does."""
         self.vm.patch({"restartToken": str(uuid.uuid4())})
         wait_for(lambda: self.vm.qemu() is None, describe="it is stopped", deadline_seconds=60)
+        self.earlier = len(self._reports())
         self.vm.claim(self._claim(claim_id="claim-restart"))
         self.vm.wait_domain("again", state="Running", placementId="claim-restart")
+
+    def balloon_to(self, mebibytes: int) -> None:
+        """Set the balloon past NumaVM."""
+        connection = libvirt.open(self.vm.node.libvirt.uri)
+        try:
+            domain = connection.lookupByUUIDString(self.vm.uid())
+            domain.setMemoryFlags(mebibytes * _KIB_PER_MIB, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        finally:
+            connection.close()
 
     def module_names(self) -> set[str]:
         """Return the modules that libvirt shows."""
@@ -98,6 +117,11 @@ class HotGuest:
         record = read_metadata(self._xml())
         asked = read_unplugging(record.operation) if record is not None else None
         return asked.generation if asked is not None else 0
+
+    def _reports(self) -> list[Report]:
+        logs = self.vm.node.libvirt.logs.glob(f"*_{self.vm.name}_*serial*")
+        words = [parse_reports(log.read_text(errors="replace")) for log in logs]
+        return [report for one in words for report in one]
 
     def _xml(self) -> str:
         connection = libvirt.open(self.vm.node.libvirt.uri)

@@ -50,6 +50,14 @@ def test_where_libvirt_cannot_say_or_there_is_no_balloon_nothing_drifted() -> No
     assert not balloon_drifted(BalloonSeen(mib(512)), bare, mib(1024))
 
 
+def test_with_virtio_mem_the_size_that_libvirt_names_is_not_the_balloons_alone() -> None:
+    virtio = {"name": "v0", "cell": 0, "size": "1Gi", "virtioMem": {"requested": "64Mi"}}
+    memory = {"guest": "1Gi", "maxGuest": "4Gi", "balloon": {"model": "virtio"}}
+    domain = {"memory": memory, "devices": {"memory": [virtio]}}
+    both = NumaVMSpec.model_validate({"domain": domain})
+    assert not balloon_drifted(BalloonSeen(mib(1088)), both, mib(1024))
+
+
 def test_groups_of_a_strictly_bound_domain_are_held_to_the_claims_host_cells() -> None:
     held = claim()
     right, wrong = held.host_cells, CpuSet.of(7)
