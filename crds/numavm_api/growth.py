@@ -18,6 +18,7 @@ from numavm_api.memory import HotplugMethod
 from numavm_api.modules import GROWN_PREFIX, Dimm, MemoryDevice, VirtioMem
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import Bytes
+from numavm_api.vm_status import ModuleStatus, NumaVMStatus
 
 __all__ = ["GROWN_PREFIX", "as_boot_memory", "as_modules", "grown_cells", "is_in_whole_units"]
 
@@ -75,6 +76,41 @@ def as_boot_memory(running: NumaVMSpec) -> NumaVMSpec:
     return _with(running, grown, others)
 
 
+def as_it_runs(stored: NumaVMSpec, status: NumaVMStatus) -> NumaVMSpec:
+    """Return the spec of a running guest by what the status says of its modules: its boot memory, and what came after."""
+    grown = [
+        one for one in (status.memory.devices if status.memory else []) if _is_grown_name(one.name)
+    ]
+    vm = effective(stored)
+    boot = {
+        cell.id: Bytes(
+            cell.memory
+            - sum(
+                one.size if one.requested is None else one.requested
+                for one in grown
+                if one.cell == cell.id
+            )
+        )
+        for cell in vm.cells
+        if any(one.cell == cell.id for one in grown)
+    }
+    if not boot or min(boot.values()) <= 0:
+        return stored
+    modules = [_as_device(one) for one in grown]
+    return _with(stored, boot, [*stored.domain.devices.memory, *modules])
+
+
+def _as_device(module: ModuleStatus) -> MemoryDevice:
+    virtio = VirtioMem(requested=module.requested) if module.requested is not None else None
+    return MemoryDevice(
+        name=module.name,
+        cell=module.cell,
+        size=module.size,
+        virtio_mem=virtio,
+        dimm=Dimm() if virtio is None else None,
+    )
+
+
 def grown_cells(running: NumaVMSpec, wanted: NumaVMSpec) -> frozenset[int]:
     """Return the guest cells whose boot memory follows `wanted` without a restart."""
     rebased = {cell.id: cell.memory for cell in effective(as_modules(running, wanted)).cells}
@@ -85,7 +121,11 @@ def grown_cells(running: NumaVMSpec, wanted: NumaVMSpec) -> frozenset[int]:
 
 def is_grown(device: MemoryDevice) -> bool:
     """Tell whether a module was plugged in for raised boot memory."""
-    return device.name.startswith(GROWN_PREFIX)
+    return _is_grown_name(device.name)
+
+
+def _is_grown_name(name: str) -> bool:
+    return name.startswith(GROWN_PREFIX)
 
 
 def grown_into(spec: NumaVMSpec, cell: int) -> tuple[MemoryDevice, ...]:

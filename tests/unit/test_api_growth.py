@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from numavm_agent.reconcile.changes import Effect, applied_live, field_changes, pending_changes
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM, effective
-from numavm_api.growth import as_boot_memory, as_modules
+from numavm_api.growth import as_boot_memory, as_it_runs, as_modules
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import PlacedCell, Placement
 from numavm_api.quantity import MEBIBYTE, Bytes
 from numavm_api.reading import read_spec
+from numavm_api.vm_status import MemoryStatus, ModuleStatus, NumaVMStatus
 from support.agent_values import shared_claim
 
 METHODS = ("DIMM", "VirtioMem")
@@ -147,6 +148,20 @@ def test_whatever_was_applied_is_what_the_user_said_and_is_applied_once(sizes: l
             assert applied_live(now, wanted, claim) == now
             if not pending_changes(now, wanted):
                 assert effective(as_boot_memory(now)).memory == size * MEBIBYTE
+
+
+def test_a_running_guest_is_known_by_its_status() -> None:
+    running = lived(guest(512, 512), guest(512, 1024))
+    modules = [
+        ModuleStatus(name=one.name, model="dimm", cell=one.cell, size=one.size)
+        for one in running.domain.devices.memory
+    ]
+    memory = MemoryStatus(
+        guest_at_boot=Bytes(1), guest_requested=Bytes(1), guest_current=Bytes(1), devices=modules
+    )
+    stored = guest(512, 1024)
+    assert as_it_runs(stored, NumaVMStatus(memory=memory)) == running
+    assert as_it_runs(stored, NumaVMStatus()) == stored
 
 
 def test_names_of_such_modules_are_nobody_elses() -> None:

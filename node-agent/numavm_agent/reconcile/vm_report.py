@@ -16,6 +16,7 @@ from numavm_agent.reconcile.module_use import unused_modules
 from numavm_agent.verify.judge import Verdict
 from numavm_agent.verify.module_figures import memory_now
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
+from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
 from numavm_api.lifecycle import Wanted
 from numavm_api.numavm import NumaVMSpec
@@ -105,7 +106,7 @@ def vm_status(view: VmView, *, now: str) -> dict[str, Any]:
         return status
     if there.operation is not None:
         status["operation"] = there.operation.to_api()
-    status["currentCPUTopology"] = _topology(there.spec).to_api()
+    status["currentCPUTopology"] = _topology(there.spec, there.hot.removable).to_api()
     status["memory"] = _memory(there, there.spec, view, now=now).to_api()
     numa = _numa(there.verdict, view)
     if numa is not None:
@@ -260,7 +261,7 @@ def _emulation(view: VmView) -> Finding:
             return Finding(kind, "Unknown", Reason.NOT_RUNNING, "The guest does not run")
 
 
-def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
+def _topology(spec: NumaVMSpec, removable: CpuSet) -> CpuTopologyStatus:
     cpu = spec.domain.cpu
     return CpuTopologyStatus(
         sockets=cpu.sockets,
@@ -269,6 +270,7 @@ def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
         threads=cpu.threads,
         vcpus=len(cpu.boot_vcpus),
         online_vcpus=cpu.boot_vcpus,
+        removable_vcpus=(removable & cpu.boot_vcpus) or None,
     )
 
 
