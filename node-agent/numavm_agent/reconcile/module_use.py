@@ -43,8 +43,8 @@ def unused_modules(
         return ""
     names = ", ".join(one.name for one in here)
     return (
-        f"The guest's kernel has {format_bytes(has)}, no more than it booted with: memory modules {names} are plugged in"
-        " and not used. Bring them online in the guest (/sys/devices/system/memory/auto_online_blocks)"
+        f"The guest's kernel has {format_bytes(has)}, no more than it booted with: memory modules {names} are plugged"
+        " in and not used. Bring them online in the guest (/sys/devices/system/memory/auto_online_blocks)"
     )
 
 
