@@ -89,3 +89,9 @@ class Metrics:
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
             registry=self.registry,
         )
+        self.loop_held_seconds = Histogram(
+            "numavm_operator_loop_held_seconds",
+            "For how much of that it was at work itself: the rest is a busy machine.",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
+            registry=self.registry,
+        )
