@@ -1,9 +1,9 @@
 """The condition `PoolsExclusive`: may the kubelet hand out what NumaVM may hand out? Pure.
 
-Rules from outside: pods of the kubelet's static CPU manager get CPUs of their own out of all but `reservedSystemCPUs`;
-all other pods float over what is left, `reservedSystemCPUs` included unless the policy option `strict-cpu-reservation`
-is set (KEP-4540); without the static policy they float over every CPU. Huge pages cannot be kept from the kubelet, so that
-they are left out here, and checked at each start.
+Rules from outside: pods of the kubelet's static CPU manager get CPUs of their own out of all but
+`reservedSystemCPUs`; all other pods float over what is left, `reservedSystemCPUs` included unless the policy option
+`strict-cpu-reservation` is set (KEP-4540); without the static policy they float over every CPU. Huge pages cannot be
+kept from the kubelet, so that they are left out here, and checked at each start.
 """
 
 from __future__ import annotations
