@@ -65,6 +65,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     UNDECIDED = "Undecided"
     WAITING_FOR_HOSTS = "WaitingForHosts"
+    QUOTA_EXCEEDED = "QuotaExceeded"
     NOT_WANTED = "NotWanted"
     # CapacityReserved
     RESERVED = "Reserved"

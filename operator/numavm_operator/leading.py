@@ -23,7 +23,14 @@ from numavm_operator.errors import NotFoundError, NotLeaderError
 from numavm_operator.kube.client import KubeClient
 from numavm_operator.kube.events import EventRecorder
 from numavm_operator.kube.lists import list_pages
-from numavm_operator.kube.paths import NODES, NUMAHOSTS, NUMAVMS, PRIORITY_CLASSES, leases
+from numavm_operator.kube.paths import (
+    NODES,
+    NUMAHOSTS,
+    NUMAVMS,
+    PRIORITY_CLASSES,
+    RESOURCE_QUOTAS,
+    leases,
+)
 from numavm_operator.kube.vms import KubeReader, KubeVmWriter
 from numavm_operator.metrics import Metrics
 from numavm_operator.objects import VmKey
@@ -197,6 +204,7 @@ class LeaderDuty:
         paths = {
             Kind.PRIORITY_CLASS: PRIORITY_CLASSES,
             Kind.NODE: NODES,
+            Kind.QUOTA: RESOURCE_QUOTAS,
             Kind.LEASE: leases(self._settings.namespace),
             Kind.HOST: NUMAHOSTS,
             Kind.VM: NUMAVMS,

@@ -40,7 +40,7 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
-        for result in ("placed", "unschedulable", "undecided", "conflict"):
+        for result in ("placed", "unschedulable", "undecided", "over_quota", "conflict"):
             self.placements.labels(result)
         self.placement_seconds = Histogram(
             "numavm_operator_placement_seconds",

@@ -32,6 +32,7 @@ from numavm_operator.objects import (
     read_vm,
 )
 from numavm_operator.placement import DEFAULT_PRIORITY
+from numavm_operator.quotas import Quota, Quotas, read_quota
 from numavm_operator.reconcile.world import Claimed, HostView, Reach, Waiting, World
 
 DELETED: Final = "DELETED"
@@ -45,6 +46,7 @@ class Kind(StrEnum):
     NODE = "nodes"
     LEASE = "leases"
     PRIORITY_CLASS = "priorityclasses"
+    QUOTA = "resourcequotas"
 
 
 _READERS: Final[Mapping[Kind, Callable[[Mapping[str, Any]], Any]]] = {
@@ -52,13 +54,16 @@ _READERS: Final[Mapping[Kind, Callable[[Mapping[str, Any]], Any]]] = {
     Kind.NODE: read_node,
     Kind.LEASE: read_lease,
     Kind.PRIORITY_CLASS: read_priority_class,
+    Kind.QUOTA: read_quota,
 }
 
 
 def key_of(kind: Kind, raw: Mapping[str, Any]) -> Hashable:
     """Return the key under which an object of a kind is known."""
     metadata = raw["metadata"]
-    return VmKey(metadata["namespace"], metadata["name"]) if kind is Kind.VM else metadata["name"]
+    if kind in (Kind.VM, Kind.QUOTA):
+        return VmKey(metadata["namespace"], metadata["name"])
+    return str(metadata["name"])
 
 
 class Picture:
@@ -84,6 +89,7 @@ class Picture:
         self._wake_scheduler = wake_scheduler
         self.ledger = Ledger(wake_scheduler)
         self.watch = HostWatch(clock)
+        self.quotas = Quotas()
         self.vms: Store[VmKey, Vm] = Store(self._vm_changed)
         self.hosts: Store[str, Host] = Store(self._host_changed)
         self.nodes: Store[str, Node] = Store(self._node_changed)
@@ -97,6 +103,7 @@ class Picture:
             Kind.NODE: self.nodes,
             Kind.LEASE: self.leases,
             Kind.PRIORITY_CLASS: self.priority_classes,
+            Kind.QUOTA: Store(self._quota_changed),
         }
         self._by_uid: dict[str, VmKey] = {}
         self._on_host: dict[str, set[VmKey]] = {}
@@ -221,6 +228,7 @@ class Picture:
 
     def _vm_changed(self, key: VmKey, old: Vm | None, new: Vm | None) -> None:
         self.ledger.vm_changed(old, new)
+        self.quotas.vm_changed(key, old, new)
         if old is not None:
             self._by_uid.pop(old.uid, None)
             self._on_host.get(old.status.node_name or "", set()).discard(key)
@@ -244,6 +252,10 @@ class Picture:
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
         if _of_node(old) != _of_node(new):
             self._refresh(name)
+
+    def _quota_changed(self, key: VmKey, _old: Quota | None, new: Quota | None) -> None:
+        self.quotas.quota_changed(key, new)
+        self._wake_scheduler()
 
     def _lease_changed(self, name: str, _old: HostLease | None, new: HostLease | None) -> None:
         if new is not None:
