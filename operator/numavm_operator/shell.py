@@ -20,6 +20,7 @@ import kopf
 
 from numavm_api.base import GROUP, VERSION
 from numavm_operator.kube.connection import kopf_connection
+from numavm_operator.kube.lists import PAGE
 from numavm_operator.picture import DELETED, Kind
 
 Saw = Callable[[Kind, Mapping[str, Any], bool], None]
@@ -87,6 +88,8 @@ def _settings() -> kopf.OperatorSettings:
     # default idle time (measured with 2,000 objects).
     settings.queueing.worker_limit = 50
     settings.queueing.idle_timeout = 0.01
+    # Without it a list of ten thousand objects is held in memory whole.
+    settings.watching.chunk_size = PAGE
     # Against streams that fall silent.
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10
