@@ -1,7 +1,7 @@
 """What a leader does, from the first list to the end: its parts, wired up, and its tasks.
 
-Owns the start: follow first, list then, work last; so that nothing is decided before everything was
-seen once, and nothing is missed between list and watch. Ends only by being cancelled, or by an
+Owns the start: follow and list, side by side, and work last; so that nothing is decided before
+everything was seen once, and nothing is missed between list and watch. Ends only by being cancelled, or by an
 error that no retry can help.
 """
 
@@ -131,8 +131,9 @@ class LeaderDuty:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._measure_lag(), name="lag")
-                await self._follow(tasks)
+                watches = self._follow(tasks)
                 await self._list_until_complete()
+                await self._await_watches(watches)
                 # What was listed stays: the collector need not look at it again and again, which takes long enough
                 # to hold up the event loop.
                 gc.freeze()
@@ -164,7 +165,8 @@ class LeaderDuty:
                 return
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+    def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Event]:
+        """Have kopf begin, which lists by itself and takes its time; return what is set when it has begun."""
         kubeconfig, saw = self._settings.kubeconfig, self._saw
         cluster, namespace = asyncio.Event(), asyncio.Event()
         tasks.create_task(_guarded(follow_cluster(kubeconfig, saw, self._stop, cluster)))
@@ -173,10 +175,13 @@ class LeaderDuty:
                 follow_leases(kubeconfig, self._settings.namespace, saw, self._stop, namespace)
             )
         )
+        return [cluster, namespace]
+
+    async def _await_watches(self, begun: list[asyncio.Event]) -> None:
         try:
             async with asyncio.timeout(_WATCHES_SECONDS):
-                await cluster.wait()
-                await namespace.wait()
+                for one in begun:
+                    await one.wait()
         except TimeoutError:
             log.warning("watches_not_ready", seconds=_WATCHES_SECONDS)
 
