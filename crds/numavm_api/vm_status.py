@@ -134,6 +134,8 @@ class CpuTopologyStatus(StatusModel):
     """Number of vCPUs that are powered on."""
     online_vcpus: CpuSet = Field(alias="onlineVcpus")
     """vCPUs that are powered on."""
+    removable_vcpus: CpuSet | None = Field(default=None, alias="removableVcpus")
+    """Those of them that can be taken out while the guest runs: added after it booted. Left out: none."""
 
 
 class BalloonStatus(StatusModel):

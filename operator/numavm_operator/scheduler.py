@@ -44,6 +44,7 @@ from numavm_operator.placement import (
     turned_back,
 )
 from numavm_operator.ports import Epochs, Reader, VmWriter
+from numavm_operator.reconcile.amending import in_use
 from numavm_operator.reconcile.decide import Amend, Place, decide
 from numavm_operator.reconcile.world import Outcome, Waiting, World
 from numavm_operator.requests import left_out, request_of
@@ -184,9 +185,10 @@ class Scheduler:
         if node_name in request.excluded:
             self._waits(vm, Outcome.UNSCHEDULABLE, request.excluded[node_name])
             return
-        moves = moved_cells(claim, effective(spec))
+        used = in_use(world)
+        moves = moved_cells(claim, effective(spec), used)
         fleet = self.picture.ledger.fleet
-        match amend(request, fleet, node_name, claim, moves, self.policy):
+        match amend(request, fleet, node_name, claim, moves, self.policy, used):
             case Placed() as amended:
                 await self._claim(vm, amended)
             case Refusal() as refusal:
