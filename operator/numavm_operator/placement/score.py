@@ -34,4 +34,4 @@ def score_of(state: HostState, shape: Shape, found: Fit, weights: Weights) -> fl
     used = {cell for nodeset in found.host_cells for cell in nodeset}
     chosen = [cells[cell] for cell in sorted(used)]
     slack = sum(slack_of(chosen, shape.cells[0].page_size, weights)) / len(chosen)
-    return slack + weights.host_cpu * sum([cell.free for cell in cells]) / len(cells)
+    return slack + weights.host_cpu * state.mean_free
