@@ -89,7 +89,7 @@ def explanation(vm: "Vm", cluster: "Cluster") -> "Explanation":
     """
     from numavm_api.errors import RejectedError
     from numavm_operator.placement import explain as explain_placement
-    from numavm_operator.requests import left_out, request_of
+    from numavm_operator.requests import left_out, request_of, spread_from
 
     if vm.accepted is None:
         raise RejectedError(f"{vm.key}: {' '.join(vm.violations)}")
@@ -101,6 +101,7 @@ def explanation(vm: "Vm", cluster: "Cluster") -> "Explanation":
         placement_id="explain",
         epoch=0,
         excluded_hosts={name: one.why for name, one in out.items()},
+        away=spread_from(vm, vm.accepted, cluster.vms, cluster.fleet),
     )
     return explain_placement(request, cluster.fleet)
 

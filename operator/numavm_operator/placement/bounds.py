@@ -10,6 +10,7 @@ from typing import Final
 
 from numavm_operator.placement.policy import Weights
 from numavm_operator.placement.request import Wanted
+from numavm_operator.placement.score import host_part
 from numavm_operator.placement.shape import Shape
 from numavm_operator.placement.state import HostState
 
@@ -51,13 +52,13 @@ class Bounds:
         return 0, self._distance(state), self._score(state, rising[first : first + self._cells])
 
     def _score(self, state: HostState, tightest: Sequence[int]) -> float:
-        """Bound the score: the tightest cells that have the CPUs, as if their memory were used up and no device there."""
+        """Bound the score: the tightest cells that have the CPUs, as if without memory or devices."""
         weights = self.weights
         if weights.cell_cpu >= 0:
             in_cells = weights.cell_cpu * sum(tightest) / len(tightest)
         else:
             in_cells = weights.cell_cpu * max(cell.free for cell in state.cells)
-        return in_cells + weights.host_cpu * state.mean_free - ROUNDING
+        return in_cells + host_part(state, self.wanted.shape, weights) - ROUNDING
 
     def _distance(self, state: HostState) -> int:
         """Bound the distance by the cells that have the CPUs."""

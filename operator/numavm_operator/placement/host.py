@@ -102,7 +102,13 @@ class Host:
     @cached_property
     def kind(self) -> FitKey:
         """All of the host that says whether it comes into question for a VM, but for name and labels."""
-        open_ = (self.ready, self.not_ready_because, self.reachable, self.unschedulable, self.fenced)
+        open_ = (
+            self.ready,
+            self.not_ready_because,
+            self.reachable,
+            self.unschedulable,
+            self.fenced,
+        )
         able = (self.kvm, self.emulation, self.max_vcpus, self.machine_types, self.directories)
         widest = max((core.width for cell in self.cells for core in cell.cores), default=0)
         return FitKey.of((open_, able, widest, self.node.taints, self.node.cordoned))
@@ -111,6 +117,12 @@ class Host:
     def layout(self) -> FitKey:
         """Its cells and how far they are from each other."""
         return FitKey.of((tuple(cell.id for cell in self.cells), self.distances))
+
+    @cached_property
+    def nearness(self) -> float:
+        """How near its two nearest cells are: 1 as if they were one, 0 where there is only one."""
+        pairs = [distance for at, row in enumerate(self.distances) for distance in row[at + 1 :]]
+        return 2 * LOCAL_DISTANCE / max(min(pairs), 1) if pairs else 0.0
 
     def index_of(self, cell_id: int) -> int | None:
         """Return the index of the cell with this id; None: the host has no such cell."""

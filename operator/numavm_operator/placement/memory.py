@@ -19,11 +19,13 @@ from numavm_operator.placement.bounds import Bounds
 from numavm_operator.placement.candidates import emulated, unsuitable
 from numavm_operator.placement.fit import NoFit, OutOfSteps, Verdict, fit, why_not
 from numavm_operator.placement.groups import Group, Grouping, Sight, States
+from numavm_operator.placement.host import Host
 from numavm_operator.placement.outcome import Miss
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
 from numavm_operator.placement.request import Wanted
 from numavm_operator.placement.score import score_of
+from numavm_operator.placement.state import HostState
 
 MAX_HOST_ANSWERS: Final = 200_000
 """Answers kept over all shapes, about 300 bytes each; the shapes not asked for longest go first."""
@@ -114,6 +116,10 @@ class Ranking:
         group = self.grouping.of_host.get(name)
         return None if group is None else self._answer(group)
 
+    def answer_on(self, state: HostState) -> Answer:
+        """Return what a host would answer in a state that is none of its own; it is not remembered."""
+        return self._ask(state, self._kind(state.host))
+
     def misses(self) -> Iterator[tuple[Group, Miss | None]]:
         """Yield why the hosts of each group do not fit; None: nobody knows, the budget was used up."""
         for group in set(self.grouping.of_host.values()):
@@ -152,11 +158,10 @@ class Ranking:
     def _answer(self, group: Group) -> Answer:
         known = self._answers.get(group.number)
         if known is None:
-            known = self._answers[group.number] = self._ask(group)
+            known = self._answers[group.number] = self._ask(group.state, self._kind_of(group))
         return known
 
-    def _ask(self, group: Group) -> Answer:
-        kind, state = self._kind_of(group), group.state
+    def _ask(self, state: HostState, kind: Kind) -> Answer:
         if kind.closed is not None:
             return Answer(kind.closed, None)
         found = fit(state, self.wanted, self.policy)
@@ -170,11 +175,13 @@ class Ranking:
     def _kind_of(self, group: Group) -> Kind:
         known = self._kinds.get(group.kind)
         if known is None:
-            host, needs = group.state.host, self.wanted.host
-            closed = unsuitable(host, self.wanted)
-            known = Kind(closed, emulated(host, needs), needs.nodes.dislike(host.node))
-            self._kinds[group.kind] = known
+            known = self._kinds[group.kind] = self._kind(group.state.host)
         return known
+
+    def _kind(self, host: Host) -> Kind:
+        needs = self.wanted.host
+        closed = unsuitable(host, self.wanted)
+        return Kind(closed, emulated(host, needs), needs.nodes.dislike(host.node))
 
 
 @dataclass(slots=True)
