@@ -89,7 +89,7 @@ def explanation(vm: "Vm", cluster: "Cluster") -> "Explanation":
     """
     from numavm_api.errors import RejectedError
     from numavm_operator.placement import explain as explain_placement
-    from numavm_operator.requests import left_out, request_of
+    from numavm_operator.requests import left_out, request_of, spread_from
 
     if vm.accepted is None:
         raise RejectedError(f"{vm.key}: {' '.join(vm.violations)}")
@@ -102,6 +102,7 @@ def explanation(vm: "Vm", cluster: "Cluster") -> "Explanation":
         epoch=0,
         excluded_hosts={name: one.why for name, one in out.items()},
         kept=cluster.kept_from(vm),
+        away=spread_from(vm, vm.accepted, cluster.vms, cluster.fleet),
     )
     return explain_placement(request, cluster.fleet)
 

@@ -44,7 +44,7 @@ from numavm_operator.placement import (
 from numavm_operator.ports import Epochs, Reader, VmWriter
 from numavm_operator.reconcile.decide import Amend, Place, decide
 from numavm_operator.reconcile.world import Outcome, Waiting, World
-from numavm_operator.requests import left_out, request_of
+from numavm_operator.requests import left_out, request_of, spread_from
 from numavm_operator.turns import turn_in
 
 UNDECIDED_SECONDS = 5.0
@@ -280,6 +280,7 @@ class Scheduler:
             epoch=self.epochs.epoch,
             excluded_hosts={name: excluded.why for name, excluded in out.items()},
             kept=self._queue.closed_to(vm.uid, self._turn(vm)),
+            away=spread_from(vm, spec, self.picture.vms, self.picture.ledger.fleet),
         )
 
     def _host_version(self, name: str) -> int | None:

@@ -26,11 +26,12 @@ from numavm_operator.placement.outcome import (
 )
 from numavm_operator.placement.policy import Policy, Weights
 from numavm_operator.placement.queue import DEFAULT_PRIORITY, Patience, Queue, Turn, turn_of
-from numavm_operator.placement.request import Request, request_for
+from numavm_operator.placement.request import Away, Request, request_for
 from numavm_operator.placement.summary import summary
 
 __all__ = [
     "DEFAULT_PRIORITY",
+    "Away",
     "Cause",
     "CauseCount",
     "Explanation",

@@ -7,7 +7,7 @@ from typing import Any
 
 from numavm_operator.placement.candidates import ineligible, unsuitable
 from numavm_operator.placement.choose import DEFAULT_POLICY, place
-from numavm_operator.placement.fit import NoFit, OutOfSteps, fit, why_not
+from numavm_operator.placement.fit import NoFit, OutOfSteps, Verdict, fit, why_not
 from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.misses import Lack, lacks_of
 from numavm_operator.placement.outcome import Cause, Miss, Placed
@@ -15,6 +15,7 @@ from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit, problem_of
 from numavm_operator.placement.request import Request
 from numavm_operator.placement.score import score_of
+from numavm_operator.placement.spread import closed_off
 from numavm_operator.placement.state import HostState
 from numavm_operator.placement.summary import summary
 from numavm_operator.placement.wording import phrase, remedy
@@ -86,15 +87,25 @@ def _explain_host(state: HostState, request: Request, policy: Policy) -> HostExp
     closed = ineligible(state.host, request) or unsuitable(state.host, request.wanted)
     if closed is not None:
         return _missed(name, closed, ())
-    match fit(state, request.wanted, policy):
-        case Fit() as found:
-            return _fitting(state, request, policy, found)
+    away = request.away.get(name)
+    rest = state if away is None else closed_off(state, request.wanted, away)
+    found = NoFit() if rest is None else fit(rest, request.wanted, policy)
+    if rest is not None and isinstance(found, Fit):
+        return _fitting(rest, request, policy, found)
+    if away is not None and isinstance(fit(state, request.wanted, policy), Fit):
+        return _missed(name, Miss(Cause.SPREAD, detail=away.other), ())
+    return _not_fitting(state, request, found)
+
+
+def _not_fitting(state: HostState, request: Request, verdict: Verdict) -> HostExplanation:
+    name = state.host.name
+    match verdict:
+        case Fit() | OutOfSteps():
+            return HostExplanation(name, fits=False, message="not searched to the end")
         case Miss() as miss:
             return _missed(name, miss, _cells(state, request))
         case NoFit():
             return _missed(name, why_not(state, request.wanted), _cells(state, request))
-        case OutOfSteps():
-            return HostExplanation(name, fits=False, message="not searched to the end")
 
 
 def _fitting(state: HostState, request: Request, policy: Policy, found: Fit) -> HostExplanation:

@@ -19,6 +19,9 @@ class Weights:
     """Per GiB free there, of the page size that the VM takes."""
     cell_device: float = 64.0
     """Per free host device there: such cells are spared for VMs that ask for devices."""
+    near_cells: float = 5.0
+    """Times how near the host's two nearest cells are (0 to 1), where a VM has one guest cell only: hosts whose cells
+    are near each other are spared for VMs that have several."""
     host_cpu: float = 0.15
     """Per CPU free in a cell of the host (mean over its cells)."""
 
