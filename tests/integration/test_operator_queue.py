@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +12,7 @@ from kubernetes import client
 from typer.testing import CliRunner
 
 from numavm_api.base import GROUP, VERSION
+from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import PLURAL as HOSTS
 from numavm_api.numahost import PciDevice
 from numavm_cli.main import app
@@ -124,15 +125,24 @@ def whole_cell(vms: Vms, name: str, **more: Any) -> None:
     vms.create(name, **small(cores=CPUS_PER_CELL), **more)
 
 
-def broken_rules(vms: Vms, callers: Callers) -> list[str]:
-    """Return what the independent reader finds wrong with the claims, as the API server has them."""
+def broken_rules(
+    vms: Vms, callers: Callers, earlier: Mapping[str, Json] | None = None
+) -> list[str]:
+    """Return what the independent reader finds wrong with the claims, as the API server has them.
+
+    Args:
+        vms: The VMs.
+        callers: Of the API server.
+        earlier: Specs by name, of VMs that still hold what they held before a change of spec.
+    """
     hosts = client.CustomObjectsApi(callers.admin())
     (host,) = hosts.list_cluster_custom_object(GROUP, VERSION, HOSTS)["items"]
     claims = [(vm, vm["status"]["placement"]) for vm in vms.all() if claimed(vm["status"])]
     found = []
     for vm, claim in claims:
         others = [other for _, other in claims if other is not claim]
-        found += violations(claim, vm, host, others)
+        spec = (earlier or {}).get(vm["metadata"]["name"], vm["spec"])
+        found += violations(claim, {**vm, "spec": spec}, host, others)
     return found
 
 
@@ -201,6 +211,85 @@ def test_racers_for_scarce_cards_get_them_near_their_cells_whoever_comes_first(
     waiting = [vm["status"] for vm in vms.all() if not claimed(vm["status"])]
     assert all("device" in message(status) for status in waiting)
     assert broken_rules(vms, callers) == []
+
+
+def growing(sockets: int, host_cell: str) -> Json:
+    """Return a VM on one host cell that can grow to two vCPUs while it runs."""
+    binding = {"hostCells": host_cell}
+    cell = {"id": 0, "cpus": "0-1", "memory": "256Mi", "hostBinding": binding}
+    cpu = {
+        "sockets": sockets,
+        "maxSockets": 2,
+        "dedicatedCpuPlacement": True,
+        "numa": {"cells": [cell]},
+    }
+    return {"domain": {"cpu": cpu}}
+
+
+def cpus_of(status: Json) -> CpuSet:
+    return CpuSet.parse(status["placement"]["dedicatedCpus"])
+
+
+def host_cells_of(status: Json) -> str:
+    return str(status["placement"]["cells"][0]["hostCells"])
+
+
+def test_running_vms_grow_while_others_race_for_the_cpus(
+    vms: Vms, callers: Callers, host: FakeAgent
+) -> None:
+    """A claim is amended on its host cell or not at all, and as soon as capacity appears; nothing is restarted."""
+    growers = {"grows-0": "0", "grows-1": "1"}
+    for name, cell in growers.items():
+        vms.create(name, **growing(1, cell))
+    before = {
+        name: vms.wait(name, lambda status: "domain" in status, "it runs") for name in growers
+    }
+    assert [len(cpus_of(status)) for status in before.values()] == [1, 1]
+
+    def create(number: int) -> None:
+        Vms(callers.admin(), vms.namespace).create(f"vm-{number}")
+
+    def grow(name: str) -> None:
+        Vms(callers.admin(), vms.namespace).patch(name, {"spec": growing(2, growers[name])})
+
+    free = 2 * CPUS_PER_CELL - len(growers)
+    newcomers = [f"vm-{number}" for number in range(free)]
+    with ThreadPoolExecutor(2 * free) as clients:
+        done = [clients.submit(create, number) for number in range(free)]
+        done += [clients.submit(grow, name) for name in growers]
+        for one in done:
+            one.result()
+    wait_for(
+        lambda: [vm.get("status", {}) for vm in vms.all()],
+        until=lambda seen: (
+            sum(len(cpus_of(status)) for status in seen if claimed(status)) == 2 * CPUS_PER_CELL
+            and not any("previous" in status.get("placement", {}) for status in seen)
+        ),
+        describe="every CPU is held, once",
+    )
+    held = {name: cpus_of((vms.get(name) or {})["status"]) for name in growers}
+    small_still = {name: growing(1, growers[name]) for name, cpus in held.items() if len(cpus) == 1}
+    assert broken_rules(vms, callers, small_still) == []
+
+    for name in newcomers:
+        vms.delete(name)
+    for name, cell in growers.items():
+        grown = vms.wait(
+            name,
+            lambda status: (
+                len(cpus_of(status)) == 2
+                and status["domain"]["placementId"] == status["placement"]["id"]
+                and "previous" not in status["placement"]
+            ),
+            "it has grown, and holds nothing beside that",
+        )
+        assert host_cells_of(grown) == cell
+        assert cpus_of(before[name]) <= cpus_of(grown)
+        assert grown["domain"]["startedAt"] == before[name]["domain"]["startedAt"]
+    for name in newcomers:
+        vms.wait_gone(name)
+    assert broken_rules(vms, callers) == []
+    assert [error for error in host.errors if "amended" in error] == []
 
 
 def test_of_waiting_vms_the_one_of_higher_priority_goes_first(vms: Vms, urgent: str) -> None:
