@@ -1,19 +1,16 @@
-"""Wishes that only a real API server puts together: VMs kept apart, racers for few devices, a claim that grows."""
+"""Wishes that only a real API server puts together: VMs kept apart, and a claim that grows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from kubernetes import client
 
 from numavm_api.cpuset import CpuSet
-from numavm_api.numahost import PciDevice
 from numavm_lab.controlplane.plane import ControlPlane
 from support.cluster import Callers
-from support.fake_agent import FakeAgent, Machine
+from support.fake_agent import FakeAgent
 from support.operator_process import (
     Json,
     OperatorProcess,
@@ -28,30 +25,11 @@ from support.wait import wait_for
 pytestmark = pytest.mark.usefixtures("fleet_of_its_own")
 
 HOSTS = ("wish-a", "wish-b")
-CARD = {"vendor": "8086", "device": "10d3"}
-CARDS = {"0000:41:00.0": 0, "0000:81:00.0": 1}
-"""On each host, one card per host cell."""
-RACERS = 7
 
 
 @pytest.fixture(scope="module")
 def hosts(callers: Callers) -> Iterator[list[FakeAgent]]:
-    cards = tuple(
-        PciDevice.model_validate({"address": address, "cell": cell, "class": "020000", **CARD})
-        for address, cell in CARDS.items()
-    )
-    with fake_hosts(callers, *HOSTS, machine=Machine(devices=cards)) as agents:
-        custom = client.CustomObjectsApi(callers.admin())
-        for name in HOSTS:
-            body = {"spec": {"permitted": {"pciDevices": [CARD]}}}
-            custom.patch_cluster_custom_object(
-                "numavm.io",
-                "v1alpha1",
-                "numahosts",
-                name,
-                body,
-                _content_type="application/merge-patch+json",
-            )
+    with fake_hosts(callers, *HOSTS) as agents:
         yield agents
 
 
@@ -159,40 +137,6 @@ def test_a_vm_whose_label_goes_is_no_longer_spread_from(vms: Vms) -> None:
     vms.patch("one", {"metadata": {"labels": {"app": None}}})
 
     vms.wait("three", claimed, "claimed")
-
-
-def test_racers_for_few_devices_each_get_one_near_them_or_wait(vms: Vms, callers: Callers) -> None:
-    wish = {"name": "card", "cell": 0, "source": {"selector": CARD}, "numaAffinity": "Required"}
-
-    def create(number: int) -> None:
-        body: dict[str, Any] = {
-            "cpu": {"cores": 1, "dedicatedCpuPlacement": True},
-            "memory": {"guest": "256Mi"},
-            "devices": {"hostDevices": [wish]},
-        }
-        Vms(callers.admin(), vms.namespace).create(f"racer-{number}", domain=body)
-
-    with ThreadPoolExecutor(RACERS) as clients:
-        list(clients.map(create, range(RACERS)))
-    cards = len(HOSTS) * len(CARDS)
-    found = wait_for(
-        vms.all,
-        until=lambda all_: (
-            sum(claimed(vm.get("status", {})) for vm in all_) == cards
-            and sum("free device" in message(vm.get("status", {})) for vm in all_) == RACERS - cards
-        ),
-        describe="a claim per card, the others refused for want of one",
-    )
-
-    given = []
-    for vm in found:
-        if claimed(vm["status"]):
-            (device,) = vm["status"]["placement"]["devices"]
-            (cell,) = vm["status"]["placement"]["cells"]
-            assert cell["hostCells"] == str(CARDS[device["address"]])
-            given.append((vm["status"]["nodeName"], device["address"]))
-    assert len(set(given)) == cards
-    assert broken_rules(vms, callers) == []
 
 
 def test_the_claim_of_a_running_vm_grows_where_it_is(vms: Vms, callers: Callers) -> None:

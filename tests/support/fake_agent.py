@@ -41,7 +41,6 @@ from numavm_api.numahost import (
     HostMemory,
     NumaHostSpec,
     NumaHostStatus,
-    PciDevice,
 )
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
@@ -86,7 +85,6 @@ class Machine:
     cells: int = 2
     cpus_per_cell: int = 4
     memory_per_cell: Bytes = field(default_factory=lambda: Bytes(8 * GIBIBYTE))
-    devices: tuple[PciDevice, ...] = ()
 
     def report(self) -> list[HostCell]:
         """Return its cells as NumaHost reports them."""
@@ -501,8 +499,6 @@ class FakeAgent:
             capabilities=capabilities,
             cells=cells,
             pools=pools,
-            pci_devices=list(self.machine.devices),
-            permitted=spec.permitted,
             claims=claims,
         )
 
