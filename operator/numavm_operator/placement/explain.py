@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, Final
 
 from numavm_operator.placement.candidates import ineligible, unsuitable
 from numavm_operator.placement.choose import DEFAULT_POLICY, place
@@ -19,6 +20,8 @@ from numavm_operator.placement.spread import closed_off
 from numavm_operator.placement.state import HostState
 from numavm_operator.placement.summary import summary
 from numavm_operator.placement.wording import phrase, remedy
+
+SCORE_DIGITS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ def _fitting(state: HostState, request: Request, policy: Policy, found: Fit) -> 
         message=f"fits: distance {found.distance}, left-over score {score:.3f}",
         distance=found.distance,
         compromise=found.compromise,
-        score=round(score, 6),
+        score=round(score, SCORE_DIGITS),
         host_cells=tuple(
             ",".join(str(ids[index]) for index in indices) for indices in found.host_cells
         ),
@@ -157,7 +160,7 @@ def _nearest_first(host: HostExplanation, chosen: str | None) -> tuple[Any, ...]
             host.node_name,
         )
     far = -order.index(host.miss.cause) if host.miss else 0
-    return (True, 1 << 30, far, host.miss.missing if host.miss else 0, host.node_name)
+    return (True, inf, far, host.miss.missing if host.miss else 0, host.node_name)
 
 
 def _why(hosts: list[HostExplanation]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +36,7 @@ class Policy:
     """Nodes of the search per host before it answers Undecided."""
     improve_steps: int = 120
     """Nodes spent per host on shortening distances once some answer is known."""
+
+
+SPREAD: Final = Policy(Weights(cell_cpu=-1.0, cell_gib=0.0, near_cells=0.0, host_cpu=-1.0))
+"""The emptiest host and its emptiest cells instead: VMs have quiet neighbours, and large ones find less room."""

@@ -18,7 +18,7 @@ def slack_of(cells: Sequence[FreeCell], page_size: Bytes, weights: Weights) -> t
     return tuple(
         [
             weights.cell_cpu * cell.free
-            + per_byte * cell.memory_left(page_size)
+            + per_byte * max(cell.memory_left(page_size), 0)
             + weights.cell_device * cell.devices
             for cell in cells
         ]
