@@ -20,6 +20,7 @@ import structlog
 from numavm_api.effective import effective
 from numavm_api.errors import ConflictError, NumaVMError, RejectedError, TransientError
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.placement import Placement
 from numavm_operator.clock import Clock
 from numavm_operator.errors import NotFoundError, NotLeaderError
 from numavm_operator.metrics import Metrics
@@ -217,8 +218,27 @@ class Scheduler:
                 self._waits(vm, Outcome.UNDECIDED, summary(result))
                 self._wake_in(UNDECIDED_SECONDS)
 
+    def _over_quota(self, vm: Vm, placement: Placement) -> bool:
+        """Tell whether a quota of the namespace keeps the VM from a claim; it then waits, and keeps no host."""
+        quotas, namespace = self.picture.quotas, vm.key.namespace
+        if not quotas.limits(namespace):
+            return False
+        if any(key.namespace == namespace for key in self._unsettled):
+            self._waits(vm, Outcome.UNDECIDED, "Waiting to know what another VM's claim became.")
+            self._wake_in(UNSETTLED_SECONDS)
+            return True
+        excess = quotas.excess(vm, placement)
+        if excess is None:
+            return False
+        self.metrics.placements.labels("over_quota").inc()
+        self._out_of_queue(vm.uid)
+        self._waits(vm, Outcome.QUOTA_EXCEEDED, excess)
+        return True
+
     async def _claim(self, vm: Vm, placed: Placed) -> None:
         ledger, placement = self.picture.ledger, placed.placement
+        if self._over_quota(vm, placement):
+            return
         ledger.assume(vm.uid, placed.node_name, placement)
         try:
             written = await self.writer.claim(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from numavm_agent.ports import Api, Clock, EventType, HostReader, Hypervisor, Regarding
+from numavm_agent.ports import Api, Clock, EventType, HostReader, Hypervisor, Kubelet, Regarding
 from numavm_agent.reconcile.jobs import JobOutcome, Jobs
 from numavm_agent.reconcile.rehome_jobs import RehomeJobs
 from numavm_agent.reconcile.transitions import timestamp
@@ -24,6 +24,7 @@ class Tools:
     hypervisor: Hypervisor
     api: Api
     reader: HostReader
+    kubelet: Kubelet
     clock: Clock
     kill: KillSwitch
     jobs: Jobs

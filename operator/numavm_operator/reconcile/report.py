@@ -32,6 +32,7 @@ _OUTCOMES: Final = {
     Outcome.UNSCHEDULABLE: Reason.UNSCHEDULABLE,
     Outcome.UNDECIDED: Reason.UNDECIDED,
     Outcome.WAITING_FOR_HOSTS: Reason.WAITING_FOR_HOSTS,
+    Outcome.QUOTA_EXCEEDED: Reason.QUOTA_EXCEEDED,
 }
 _ON_THE_WAY: Final = frozenset(
     {

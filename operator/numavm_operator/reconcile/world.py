@@ -38,6 +38,7 @@ class Outcome(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     UNDECIDED = "Undecided"
     WAITING_FOR_HOSTS = "WaitingForHosts"
+    QUOTA_EXCEEDED = "QuotaExceeded"
 
 
 @dataclass(frozen=True, slots=True)
