@@ -52,6 +52,8 @@ class HostConditionType(StrEnum):
     """There are CPUs and memory that NumaVM may hand out."""
     CLAIMS_CONSISTENT = "ClaimsConsistent"
     """No orphaned domain, and nothing is promised that others took."""
+    POOLS_EXCLUSIVE = "PoolsExclusive"
+    """Nothing that NumaVM may hand out can be handed out by the kubelet too."""
 
 
 class Reason(StrEnum):
@@ -65,6 +67,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     UNDECIDED = "Undecided"
     WAITING_FOR_HOSTS = "WaitingForHosts"
+    QUOTA_EXCEEDED = "QuotaExceeded"
     NOT_WANTED = "NotWanted"
     # CapacityReserved
     RESERVED = "Reserved"
@@ -121,6 +124,9 @@ class Reason(StrEnum):
     CONSISTENT = "Consistent"
     ORPHANED_DOMAINS = "OrphanedDomains"
     OVERLAP = "Overlap"
+    EXCLUSIVE = "Exclusive"
+    NO_KUBELET = "NoKubelet"
+    KUBELET_UNAVAILABLE = "KubeletUnavailable"
 
 
 class ClaimRefusalReason(StrEnum):

@@ -1,7 +1,7 @@
 """`NumaVM.status`: what the VM got, and whether the kernel confirms it.
 
-The operator writes `observedGeneration`, `printableStatus`, `nodeName`, `placement`, `refusals` and its conditions; the agent
-of `nodeName` writes the rest (design: who writes what).
+The operator writes `observedGeneration`, `printableStatus`, `nodeName`, `placement`, `refusals`, `reservedNodeName` and its
+conditions; the agent of `nodeName` writes the rest (design: who writes what).
 """
 
 from __future__ import annotations
@@ -262,6 +262,8 @@ class NumaVMStatus(StatusModel):
         default=[], max_length=64, json_schema_extra=list_map("nodeName")
     )
     """Claims that agents refused, the newest per host."""
+    reserved_node_name: ShortText | None = None
+    """The host that is kept for this VM while it waits for room there: VMs whose turn comes later do not go to it. Left out: none is."""
     domain: DomainStatus | None = None
     """The libvirt domain."""
     current_cpu_topology: CpuTopologyStatus | None = Field(default=None, alias="currentCPUTopology")

@@ -19,6 +19,7 @@ from numavm_agent.verify.parsers import MemoryMapping, ThreadState
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.others import KubeletUse
 from numavm_api.quantity import Bytes
 from numavm_api.vm_status import NumaVMStatus, ShutoffReason
 
@@ -357,6 +358,18 @@ class HostReader(Protocol):
 
     def check_file(self, path: str) -> str | None:
         """Return why a file cannot be used without following a symbolic link; None: it can."""
+        ...
+
+
+class Kubelet(Protocol):
+    """Who else hands out this host's CPUs and memory."""
+
+    def use(self) -> KubeletUse | None:
+        """Return what the kubelet has promised, and may promise; None: no kubelet runs here.
+
+        Raises:
+            KubeletUnavailable: one runs, and does not answer.
+        """
         ...
 
 

@@ -25,6 +25,7 @@ from numavm_agent.kube.api import KubeApi
 from numavm_agent.kube.events import EventRecorder
 from numavm_agent.kube.transport import Transport, configuration_from
 from numavm_agent.kube.watch import WatchHint
+from numavm_agent.kubelet.socket import KubeletSocket
 from numavm_agent.libvirt.adapter import LibvirtHypervisor
 from numavm_agent.libvirt.balloon import BalloonReader
 from numavm_agent.libvirt.kvm_guest import KvmGuest
@@ -127,6 +128,7 @@ def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: thread
         hypervisor=hypervisor,
         api=api,
         reader=reader,
+        kubelet=KubeletSocket(settings.sysroot),
         clock=clock,
         kill=kill,
         jobs=jobs,

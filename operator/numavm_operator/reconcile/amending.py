@@ -19,7 +19,7 @@ from numavm_api.vm_status import DomainState
 from numavm_operator.placement.amend import InUse, memory_moves, moved_cells
 from numavm_operator.reconcile.ready import domain_of_claim
 from numavm_operator.reconcile.verdict import Verdict
-from numavm_operator.reconcile.world import Reach, World
+from numavm_operator.reconcile.world import Outcome, Reach, World
 
 _AT_REST: Final = frozenset({ConditionType.HOT_VCPU_CHANGE, ConditionType.HOT_MEMORY_CHANGE})
 _CLAIMED: Final = frozenset({ModuleKind.DIMM, ModuleKind.VIRTIO_MEM})
@@ -112,7 +112,9 @@ def capacity_reserved(world: World) -> Verdict:
         return Verdict("False", Reason.NOT_MOVABLE, text)
     if world.waiting is None:
         return Verdict("Unknown", Reason.WAITING_FOR_OPERATOR, f"{wish}.")
-    return Verdict("False", Reason.NO_ROOM, f"{wish}. {world.waiting.message}")
+    over = world.waiting.outcome is Outcome.QUOTA_EXCEEDED
+    reason = Reason.QUOTA_EXCEEDED if over else Reason.NO_ROOM
+    return Verdict("False", reason, f"{wish}. {world.waiting.message}")
 
 
 def _wish(placement: Placement, moves: Mapping[int, CpuSet]) -> str:

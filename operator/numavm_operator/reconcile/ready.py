@@ -18,6 +18,7 @@ _WAITING: Final = {
     Outcome.UNSCHEDULABLE: Reason.UNSCHEDULABLE,
     Outcome.UNDECIDED: Reason.UNDECIDED,
     Outcome.WAITING_FOR_HOSTS: Reason.WAITING_FOR_HOSTS,
+    Outcome.QUOTA_EXCEEDED: Reason.QUOTA_EXCEEDED,
 }
 _ALIGNED_ENOUGH: Final = frozenset({Reason.SPANS_CELLS})
 """Reasons of `NumaAligned=False` that the spec permits."""
