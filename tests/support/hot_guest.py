@@ -43,7 +43,7 @@ class HotGuest:
         spec["domain"]["memory"] = {
             "guest": "256Mi",
             "maxGuest": "1Gi",
-            "balloon": {"model": "virtio", "statsPeriodSeconds": 1},
+            "balloon": {"model": "virtio"},
         }
         spec["domain"]["devices"] = {"memory": modules or []}
         self.vm.create(spec)
