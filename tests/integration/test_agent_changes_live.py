@@ -14,7 +14,7 @@ from numavm_api.killpoints import KILL_POINT_VARIABLE, KillPoint
 from numavm_api.placement import Placement
 from numavm_api.quantity import MEBIBYTE, Bytes
 from numavm_lab.controlplane.plane import ControlPlane
-from numavm_lab.guest import parse_reports
+from numavm_lab.guest import Report, parse_reports
 from support.agent_fixtures import running_node
 from support.agents import Node, Vm, place, small_spec
 from support.cluster import Callers
@@ -175,12 +175,20 @@ def claim_for(vm: Vm, number: int, held: CpuSet | None) -> Placement:
     return made.model_copy(update={"cells": cells})
 
 
+def reports_of(vm: Vm) -> list[Report]:
+    """Return what this very VM's guest has said; the logs of others of its name stay."""
+    uid = vm.get()["metadata"]["uid"]
+    reports = [
+        report
+        for file in vm.node.libvirt.logs.glob("*growing*serial*")
+        for report in parse_reports(file.read_text(errors="replace"))
+    ]
+    return [report for report in reports if report.uuid == uid]
+
+
 def online_in_guest(vm: Vm) -> str:
     """Return the guest kernel's own word."""
-    logs = [
-        file.read_text(errors="replace") for file in vm.node.libvirt.logs.glob("*growing*serial*")
-    ]
-    reports = [report for log in logs for report in parse_reports(log)]
+    reports = reports_of(vm)
     return str(reports[-1].online_cpus) if reports else ""
 
 
@@ -278,10 +286,7 @@ def test_a_dimm_is_plugged_into_the_running_guest_under_an_amended_claim(
 
 def memory_in_guest(vm: Vm) -> int:
     """Return what the guest's kernel manages on its only node, in KiB; 0: it has not said."""
-    logs = [
-        file.read_text(errors="replace") for file in vm.node.libvirt.logs.glob("*growing*serial*")
-    ]
-    reports = [report for log in logs for report in parse_reports(log)]
+    reports = reports_of(vm)
     return reports[-1].nodes[0].memory_kib if reports else 0
 
 

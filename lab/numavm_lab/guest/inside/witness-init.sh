@@ -251,6 +251,10 @@ load_modules
 stty -echo -F /dev/console
 # As udev does in ordinary guests: memory and CPUs that are plugged in are taken into use.
 echo online_movable >/sys/devices/system/memory/auto_online_blocks 2>/dev/null
+for state in /sys/devices/system/memory/memory[0-9]*/state; do # plugged in while the kernel booted
+	read_file "$state" online
+	[ "$text" = offline ] && echo online_movable >"$state"
+done
 read_file /sys/class/dmi/id/product_uuid "" && uuid=$text
 escaped_command_line=$(escape "$command_line")
 every=$(option numavm.report)
