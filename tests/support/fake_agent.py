@@ -307,11 +307,6 @@ class FakeAgent:
             )
             after.append(lambda: self._tell(vm, told, ("False", Reason.CLAIM_REFUSED)))
             return
-        running = self.domains.get(vm["metadata"]["uid"])
-        if running is not None and placement.previous is not None:
-            running.placement = placement.alone  # an amended claim: the domain goes on
-            after.append(lambda: self._tell_running(vm, running))
-            return
         domain = FakeDomain(
             uid=vm["metadata"]["uid"],
             namespace=vm["metadata"]["namespace"],
@@ -353,8 +348,7 @@ class FakeAgent:
     ) -> tuple[ClaimRefusalReason, str] | None:
         if placement.epoch < self.highest_epoch:
             return ClaimRefusalReason.STALE_EPOCH, f"epoch {placement.epoch} < {self.highest_epoch}"
-        amended = uid in self.domains and placement.previous is not None
-        if not amended and placement.request_hash != request_hash(spec):
+        if placement.request_hash != request_hash(spec):
             return ClaimRefusalReason.SPEC_CHANGED, "the spec has changed since"
         overlap = self._overlap(placement, uid)
         if overlap:
