@@ -1,4 +1,4 @@
-"""VMs kept apart by the labels that the real API server has of them: over hosts, over host cells, until a label goes."""
+"""VMs kept apart by the labels that the API server has of them: over hosts, over host cells, until a label goes."""
 
 from __future__ import annotations
 
