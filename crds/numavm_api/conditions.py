@@ -26,6 +26,8 @@ class ConditionType(StrEnum):
     RUNNING = "Running"
     NUMA_ALIGNED = "NumaAligned"
     RESTART_REQUIRED = "RestartRequired"
+    HOT_VCPU_CHANGE = "HotVCPUChange"
+    HOT_MEMORY_CHANGE = "HotMemoryChange"
     SOFTWARE_EMULATION = "SoftwareEmulation"
 
 
@@ -106,6 +108,12 @@ class Reason(StrEnum):
     NOTHING_PENDING = "NothingPending"
     TCG = "TCG"
     KVM = "KVM"
+    # HotVCPUChange, HotMemoryChange
+    NO_CHANGE = "NoChange"
+    AWAITING_CLAIM = "AwaitingClaim"
+    AWAITING_GUEST = "AwaitingGuest"
+    GUEST_REFUSED = "GuestRefused"
+    CHANGE_FAILED = "ChangeFailed"
     # NumaHost
     AGENT_READY = "AgentReady"
     LIBVIRT_UNAVAILABLE = "LibvirtUnavailable"

@@ -55,6 +55,10 @@ def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
         "reserveMaximum": vm.reserve_maximum,
         "maxMemory": vm.max_memory if vm.reserve_maximum else None,
         "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
+        "spread": sorted(
+            [one.over, sorted(one.label_selector.match_labels.items())]
+            for one in spec.placement.spread
+        ),
         "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
     }
     return {name: wish for name, wish in wishes.items() if wish}

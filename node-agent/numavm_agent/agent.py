@@ -113,6 +113,7 @@ class Agent:
             self._without_libvirt(error, is_fresh=is_fresh)
             return TurnResult.LIBVIRT_UNAVAILABLE
         self._vms.note_ends(self._tools.hypervisor.take_ends())
+        self._vms.note_device_news(self._tools.hypervisor.take_device_news())
         if self._desired.host is None:
             return (
                 TurnResult.API_UNAVAILABLE

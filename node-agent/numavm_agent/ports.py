@@ -70,6 +70,16 @@ class DomainEnd:
     reason: ShutoffReason
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceNews:
+    """libvirt's word that a device came, went, has another size, or is not given back."""
+
+    uuid: str
+    alias: str
+    refused: bool = False
+    """The guest does not give it back."""
+
+
 class Hypervisor(Protocol):
     """The libvirt calls that the agent uses.
 
@@ -138,6 +148,26 @@ class Hypervisor(Protocol):
 
     def attach(self, uuid: str, xml: str) -> None:
         """Plug a device into the running guest."""
+        ...
+
+    def detach(self, uuid: str, alias: str) -> None:
+        """Ask the guest to give a device back; returns before it has answered."""
+        ...
+
+    def resize(self, uuid: str, alias: str, requested: Bytes) -> None:
+        """Tell the guest how much of a virtio-mem device it should have; returns before it has followed."""
+        ...
+
+    def unplug_vcpu(self, uuid: str, vcpu: int) -> None:
+        """Ask the guest to give a vCPU back.
+
+        Raises:
+            OperationBusy: it did not answer within libvirt's 5 s; it still may.
+        """
+        ...
+
+    def take_device_news(self) -> tuple[DeviceNews, ...]:
+        """Return what events told of devices since the last call, oldest first."""
         ...
 
     def set_balloon(self, uuid: str, target: Bytes) -> None:

@@ -34,6 +34,7 @@ from numavm_agent.metrics import Metrics, Observed, Sources, Watched
 from numavm_agent.pulse import Pulse
 from numavm_agent.reconcile.host_probe import HostProbe
 from numavm_agent.reconcile.jobs import Jobs
+from numavm_agent.reconcile.live_jobs import LiveJobs
 from numavm_agent.reconcile.rehome_jobs import RehomeJobs
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.workers import Workers
@@ -119,6 +120,7 @@ def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: thread
     hypervisor = LibvirtHypervisor(settings.libvirt_uri)
     hypervisor.on_change(wake.set)
     jobs = Jobs(hypervisor, reader, clock, kill)
+    live = LiveJobs(jobs)
     memory = LinuxHostMemory(settings.sysroot)
     return Tools(
         node=settings.node_name,
@@ -130,7 +132,8 @@ def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: thread
         clock=clock,
         kill=kill,
         jobs=jobs,
-        rehome=RehomeJobs(jobs, memory, settings.rehome_mebibytes_per_second),
+        live=live,
+        rehome=RehomeJobs(jobs, live, memory, settings.rehome_mebibytes_per_second),
         workers=Workers(settings.parallel_starts, wake.set),
         guest_log_directory=str(settings.guest_log_directory),
         log=structlog.get_logger("agent").bind(node=settings.node_name),

@@ -103,6 +103,7 @@ class LeaderDuty:
             metrics=outside.metrics,
             look_at=self._queue.add,
             patience=outside.settings.patience,
+            policy=outside.settings.policy,
         )
         self._controller = Controller(
             picture=self.picture,

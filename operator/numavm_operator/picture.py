@@ -31,7 +31,6 @@ from numavm_operator.objects import (
     read_priority_class,
     read_vm,
 )
-from numavm_operator.placement import DEFAULT_PRIORITY
 from numavm_operator.quotas import Quota, Quotas, read_quota
 from numavm_operator.reconcile.world import Claimed, HostView, Reach, Waiting, World
 
@@ -146,16 +145,6 @@ class Picture:
         """Return the VM of this uid."""
         key = self._by_uid.get(uid)
         return self.vms.get(key) if key is not None else None
-
-    def priority_of(self, class_name: str | None) -> int:
-        """Return the priority of a class; of none, or one that does not exist, the global default's, else 0.
-
-        Of several global defaults the smallest counts, as kube-apiserver has it.
-        """
-        found = list(self.priority_classes)
-        named = next((one.value for one in found if one.name == class_name), None)
-        defaults = [one.value for one in found if one.global_default]
-        return named if named is not None else min(defaults, default=DEFAULT_PRIORITY)
 
     def world(self, key: VmKey) -> World | None:
         """Return all that a decision about a VM is made from, or None where there is no such VM."""

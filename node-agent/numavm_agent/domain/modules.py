@@ -22,6 +22,11 @@ def alias_of(name: str) -> str:
     return f"{_PREFIX}{name}"
 
 
+def name_of(alias: str) -> str | None:
+    """Return the module that libvirt calls so; None: no module of NumaVM's."""
+    return alias.removeprefix(_PREFIX) if alias.startswith(_PREFIX) else None
+
+
 def memory_modules(given: RenderInput) -> Iterator[Element]:
     """One element per module, by name."""
     placed = {cell.id: cell for cell in given.placement.cells}
@@ -49,13 +54,6 @@ def module_xml(module: EffectiveModule, placement: Placement) -> str:
     placed = {cell.id: cell for cell in placement.cells}
     cell = placed.get(module.cell) if module.cell is not None else None
     return etree.tostring(module_element(module, cell), encoding="unicode")
-
-
-def plugged_names(domain_xml: str) -> frozenset[str]:
-    """Return the names of the modules that a domain has."""
-    domain = etree.fromstring(domain_xml.encode())
-    aliases = (alias.get("name") or "" for alias in domain.iterfind("devices/memory/alias"))
-    return frozenset(alias.removeprefix(_PREFIX) for alias in aliases if alias.startswith(_PREFIX))
 
 
 def _source(module: EffectiveModule, cell: PlacedCell | None) -> Element | None:

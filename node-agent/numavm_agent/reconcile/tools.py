@@ -7,6 +7,7 @@ from typing import Any
 
 from numavm_agent.ports import Api, Clock, EventType, HostReader, Hypervisor, Kubelet, Regarding
 from numavm_agent.reconcile.jobs import JobOutcome, Jobs
+from numavm_agent.reconcile.live_jobs import LiveJobs
 from numavm_agent.reconcile.rehome_jobs import RehomeJobs
 from numavm_agent.reconcile.transitions import timestamp
 from numavm_agent.reconcile.workers import Workers
@@ -28,6 +29,7 @@ class Tools:
     clock: Clock
     kill: KillSwitch
     jobs: Jobs
+    live: LiveJobs
     rehome: RehomeJobs
     workers: Workers[JobOutcome]
     guest_log_directory: str

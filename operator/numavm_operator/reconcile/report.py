@@ -51,6 +51,7 @@ class Report:
     observed_generation: int
     printable_status: PrintableStatus
     conditions: tuple[Condition, ...]
+    reserved_node_name: str | None = None
 
     @property
     def on_the_way(self) -> bool:
@@ -74,6 +75,7 @@ def report(world: World, *, now: str) -> Report:
         conditions=tuple(
             _condition(world, kind, verdict, now) for kind, verdict in verdicts.items()
         ),
+        reserved_node_name=_reserved(world),
     )
 
 
@@ -87,6 +89,7 @@ def stated(world: World) -> Report:
         observed_generation=status.observed_generation or 0,
         printable_status=status.printable_status,
         conditions=tuple(mine),
+        reserved_node_name=status.reserved_node_name,
     )
 
 
@@ -122,6 +125,12 @@ def scheduled(world: World) -> Verdict:
     if world.waiting is None:
         return Verdict("Unknown", Reason.WAITING_FOR_OPERATOR, "Waits to be placed.")
     return Verdict("False", _OUTCOMES[world.waiting.outcome], _with_refusals(world))
+
+
+def _reserved(world: World) -> str | None:
+    """Return the host that is kept for the VM; none once it holds a claim, or wants none."""
+    waits = world.waiting is not None and world.vm.status.placement is None and world.wanted.runs
+    return world.waiting.kept_node if world.waiting is not None and waits else None
 
 
 def host_reachable(world: World) -> Verdict:

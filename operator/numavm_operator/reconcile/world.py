@@ -47,6 +47,8 @@ class Waiting:
 
     outcome: Outcome
     message: str
+    kept_node: str | None = None
+    """The host that is kept for it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
