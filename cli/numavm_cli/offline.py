@@ -30,6 +30,7 @@ from numavm_api.numahost import (
 from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.pools import effective_pools
+from numavm_api.powers import powers_asked
 from numavm_api.quantity import BASE_PAGE, GIBIBYTE, Bytes
 from numavm_api.reading import read_host_spec, read_spec
 from numavm_api.request_hash import request_hash
@@ -238,6 +239,7 @@ def _claim(vm: VmToRender, status: NumaVMStatus, host: OfflineHost) -> Placement
         domain_type=spec.domain.type,
         machine_type=spec.domain.machine.type,
         host_paths=tuple(path for _, path in host_paths(spec)),
+        powers=powers_asked(spec),
     )
     outcome = place(request, fleet, Policy())
     if not isinstance(outcome, Placed):

@@ -12,6 +12,7 @@ import json
 
 from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM, effective
 from numavm_api.numavm import LastLevelCache, NumaVMSpec
+from numavm_api.powers import powers_asked
 from numavm_api.quantity import format_bytes
 from numavm_api.rules_devices import host_paths
 
@@ -55,6 +56,7 @@ def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
         "reserveMaximum": vm.reserve_maximum,
         "maxMemory": vm.max_memory if vm.reserve_maximum else None,
         "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
+        "powers": powers_asked(spec),
         "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
     }
     return {name: wish for name, wish in wishes.items() if wish}

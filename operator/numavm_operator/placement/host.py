@@ -13,6 +13,7 @@ from typing import Final
 from numavm_api.conditions import HostConditionType
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import Capabilities, EffectivePools, HostCell, NumaHostSpec, NumaHostStatus
+from numavm_api.powers import Power, powers_permitted
 from numavm_api.quantity import BASE_PAGE, Bytes
 from numavm_operator.placement.bits import mask_of
 from numavm_operator.placement.devices import HostDevice, devices_of
@@ -81,6 +82,8 @@ class Host:
     max_vcpus: int
     machine_types: frozenset[str]
     directories: tuple[str, ...]
+    powers: frozenset[Power]
+    """What its administrator permits beside paths and devices."""
 
     def index_of(self, cell_id: int) -> int | None:
         """Return the index of the cell with this id; None: the host has no such cell."""
@@ -137,6 +140,7 @@ def host_from(
         max_vcpus=able.max_vcpus if able else 0,
         machine_types=_machine_types(able),
         directories=tuple(status.permitted.directories),
+        powers=powers_permitted(status.permitted),
     )
 
 
