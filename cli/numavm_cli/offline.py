@@ -15,6 +15,7 @@ from numavm_api.conditions import Condition, HostConditionType, Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM
 from numavm_api.errors import RejectedError
+from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import (
     Capabilities,
     CellDistance,
@@ -210,12 +211,21 @@ def _made_up_cell(cell: int, ids: CpuSet, cpus: CpuSet, vm: EffectiveVM) -> Host
                 for size in sizes
                 for pages in [room // size]
             ],
+            "class": _made_up_class(cell, vm),
             "distances": [
                 CellDistance(cell=other, value=_LOCAL if other == cell else _REMOTE)
                 for other in ids
             ],
         }
     )
+
+
+def _made_up_class(host_cell: int, vm: EffectiveVM) -> HostCellClass | None:
+    """Return the class that a guest cell there asks for: on host cells that it names, else on the one of its number."""
+    for cell in vm.cells:
+        if cell.cell_class is not None and host_cell in (cell.host_cells or {cell.id}):
+            return cell.cell_class
+    return HostCellClass.DRAM
 
 
 def _claim(vm: VmToRender, status: NumaVMStatus, host: OfflineHost) -> Placement:

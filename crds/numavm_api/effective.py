@@ -33,7 +33,7 @@ from numavm_api.effective_modules import (
     effective_slots,
     plugged_into,
 )
-from numavm_api.hmat import MemorySideCache
+from numavm_api.hmat import HostCellClass, MemorySideCache
 from numavm_api.host_devices import HostDevice, NumaAffinity
 from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, NO_BYTES, Bytes
@@ -59,6 +59,8 @@ class EffectiveCell:
     discard: bool = False
     caches: tuple[MemorySideCache, ...] = ()
     """Memory-side caches, by level."""
+    cell_class: HostCellClass | None = None
+    """Class that its host cells must have; None: any, and those without CPUs only by name."""
     plugged: Bytes = NO_BYTES
     """Memory of modules plugged into the cell, beside its boot memory; in pages of the cell's size."""
 
@@ -266,6 +268,7 @@ def _declared_cell(spec: NumaVMSpec, numa: GuestNuma, cell: GuestCell) -> Effect
         access=cell.access or backing.access,
         discard=(cell.discard or backing.discard) is Switch.ENABLED,
         caches=tuple(sorted(cell.caches, key=lambda cache: cache.level)),
+        cell_class=cell.host_cell_class,
     )
 
 

@@ -78,6 +78,7 @@ def _cell(cell: EffectiveCell) -> dict[str, object]:
     wishes = {
         "fallback": [format_bytes(size) for size in cell.fallback_page_sizes],
         "plugged": int(cell.plugged),
+        "class": cell.cell_class,
     }
     return {name: wish for name, wish in wishes.items() if wish} | {
         "id": cell.id,

@@ -353,6 +353,8 @@ def _by_schema() -> list[BadManifest]:
         bad("realtime-priority", TWO_CELLS, "domain.cpu.realtime", {"priority": 100}, "spec.domain.cpu.realtime.priority", "100", "99"),
         bad("shares-past-cgroup-v2", NO_CELLS, "domain.cpu.tuning", {"shares": 10001}, "spec.domain.cpu.tuning.shares", "10001", "10000"),
         bad("quota-too-short", NO_CELLS, "domain.cpu.tuning", {"quotaMicroseconds": 999}, "spec.domain.cpu.tuning.quotaMicroseconds", "999", "1000"),
+        bad("class-without-cpus", TWO_CELLS, f"{_CELLS}.1.hostCellClass", "CXL", "numa.cells[1].hostCellClass", "CXL", "no CPUs"),
+        bad("class-unknown", TWO_CELLS, f"{_CELLS}.1.hostCellClass", "PMEM", "numa.cells[1].hostCellClass", "PMEM", "HBM"),
         bad("discard-of-anonymous", NO_CELLS, "domain.memory.backing", {"discard": "Enabled"}, "spec.domain.memory.backing.discard", "Enabled", "file"),
         bad("cell-id-twice", TWO_CELLS, f"{_CELLS}.1.id", 0, "spec.domain.cpu.numa.cells[1]", "Duplicate", "0"),
         bad("cell-id-too-large", TWO_CELLS, f"{_CELLS}.1.id", 16, "cells[1].id", "16", "15"),

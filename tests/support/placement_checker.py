@@ -13,6 +13,7 @@ from typing import Any
 from numavm_api.cpu import BindingMode, ThreadPolicy
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
+from numavm_api.hmat import HostCellClass
 from numavm_api.host_devices import NumaAffinity
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
@@ -46,6 +47,8 @@ class HostFacts:
     caches: dict[int, frozenset[int]]
     """CPUs of one host cell that share the last-level cache of each CPU."""
     devices: DeviceFacts
+    classes: dict[int, HostCellClass | None]
+    """Kind of memory of each host cell."""
 
     @classmethod
     def of(cls, host: dict[str, Any]) -> HostFacts:
@@ -83,6 +86,7 @@ class HostFacts:
                 for cpu in cell.cpus
             },
             devices=DeviceFacts(host["status"]),
+            classes={cell.id: cell.memory_class for cell in status.cells},
         )
 
     def shared_left(self, cell: int, held: frozenset[int]) -> frozenset[int]:
@@ -173,7 +177,11 @@ def _binding_as_asked(
         yield f"guest cell {cell.id}: on several host cells unasked"
     if got.mode != (BindingMode.INTERLEAVE if spans else cell.mode):
         yield f"guest cell {cell.id}: mode {got.mode}"
-    if cell.host_cells is None and any(not facts.cpus.get(one) for one in got.host_cells):
+    if cell.cell_class is not None:
+        classes = {facts.classes.get(one) for one in got.host_cells}
+        if classes != {cell.cell_class}:
+            yield f"guest cell {cell.id}: on {got.host_cells} of {classes}, not {cell.cell_class}"
+    elif cell.host_cells is None and any(not facts.cpus.get(one) for one in got.host_cells):
         yield f"guest cell {cell.id}: on a host cell without CPUs, unasked"
 
 

@@ -123,8 +123,13 @@ class Oracle:
         with_cpus = [cell for cell, cpus in self.facts.cpus.items() if cpus]
         choices: list[list[tuple[int, ...]]] = []
         for cell in vm.cells:
+            of_class = [one for one, kind in self.facts.classes.items() if kind is cell.cell_class]
             if cell.host_cells is not None:
-                choices.append([tuple(sorted(cell.host_cells))])
+                named = tuple(sorted(cell.host_cells))
+                suits = cell.cell_class is None or set(named) <= set(of_class)
+                choices.append([named] if suits else [])
+            elif cell.cell_class is not None:
+                choices.append([(one,) for one in of_class])
             elif vm.cells_declared:
                 among = None if cell.among is None else cell.among.members
                 choices.append([(one,) for one in with_cpus if among is None or one in among])

@@ -15,6 +15,7 @@ from numavm_api.effective import (
     EffectiveVM,
 )
 from numavm_api.effective_iothreads import EffectiveIoThreads
+from numavm_api.hmat import HostCellClass
 from numavm_api.host_devices import NumaAffinity
 from numavm_api.iothreads import IoThread
 from numavm_api.numavm import LastLevelCache
@@ -201,6 +202,7 @@ def _memory_only(random: Random, vm: EffectiveVM, hosts: Hosts) -> EffectiveVM:
         id=len(vm.cells),
         vcpus=CpuSet(),
         host_cells=None if node is None else CpuSet.of(node),
+        cell_class=random.choice([None, None, *HostCellClass]),
     )
     return replace(vm, cells=(*vm.cells, cell))
 

@@ -139,6 +139,7 @@ def test_a_change_that_leaves_the_placement_alone_keeps_the_digest(
         ),
         (NO_CELLS, "domain.cpu.cores", 3),
         (NO_CELLS, "domain.memory.backing", {"locked": True}),
+        (TWO_CELLS, "domain.cpu.numa.cells.0.hostCellClass", "DRAM"),
         (TWO_CELLS, "domain.cpu.realtime", {"mask": "0"}),
         (WITH_DEVICES, "volumes.0.hostDisk.path", "/srv/other.img"),
         (KERNEL_BOOT, "domain.firmware.kernelBoot.kernel", "/srv/vmlinuz"),

@@ -239,6 +239,21 @@ def _cells_known(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
                 Why.UNKNOWN_CELL,
                 f"placement.cells[{cell.id}].hostCells is '{cell.host_cells}', but this host has the cells {known}",
             )
+    yield from _of_their_class(request, host)
+
+
+def _of_their_class(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    classes = {cell.id: cell.memory_class for cell in host.cells}
+    asked = {cell.id: cell.cell_class for cell in effective(request.spec).cells}
+    for cell in request.placement.cells:
+        wanted = asked.get(cell.id)
+        for one in cell.host_cells:
+            if wanted is not None and classes.get(one) is not wanted:
+                yield Refused(
+                    Why.UNKNOWN_CELL,
+                    f"placement.cells[{cell.id}].hostCells is '{cell.host_cells}', but host cell {one} is of class "
+                    f"{classes.get(one) or 'unknown'}, and the spec wants {wanted}",
+                )
 
 
 def _paths(request: ClaimRequest, _: HostState) -> Iterator[Refused]:

@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from numavm_agent.topology.cell_class import classes_of
 from numavm_agent.topology.readings import CellReading, PagePool
+from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import HostCell, HostHugePages, HostMemory, NumaHostSpec
 from numavm_api.quantity import MEBIBYTE, Bytes
 
@@ -51,7 +53,17 @@ def report_cells(
             they were.
     """
     before = {cell.id: cell for cell in previous}
-    return [_report_cell(reading, spec, own, before.get(reading.id)) for reading in readings]
+    classes = classes_of(readings)
+    return [
+        _report_cell(
+            reading,
+            spec,
+            own,
+            before=before.get(reading.id),
+            memory_class=classes.get(reading.id),
+        )
+        for reading in readings
+    ]
 
 
 def reserve_of(cell: CellReading, spec: NumaHostSpec) -> Bytes:
@@ -91,7 +103,12 @@ def calm(now: Bytes, before: Bytes | None, total: Bytes) -> Bytes:
 
 
 def _report_cell(
-    reading: CellReading, spec: NumaHostSpec, own: OwnResident, before: HostCell | None
+    reading: CellReading,
+    spec: NumaHostSpec,
+    own: OwnResident,
+    *,
+    before: HostCell | None,
+    memory_class: HostCellClass | None,
 ) -> HostCell:
     total = reading.memory.total
     allocatable = allocatable_memory(reading, reserve_of(reading, spec), own)
@@ -106,6 +123,7 @@ def _report_cell(
         hugepages=[_report_pool(reading.id, pool, own) for pool in reading.page_pools],
         distances=list(reading.distances),
         figures=reading.figures,
+        memory_class=memory_class,
     )
 
 

@@ -178,7 +178,7 @@ def _part(
     request: Request, claim: Placement, moves: Mapping[int, CpuSet], *, emulator_moves: bool
 ) -> Request:
     """Return the request for the cells that move, and for the emulator if it does."""
-    wished = {cell.id: cell.plugged for cell in request.vm.cells}
+    wished = {cell.id: cell for cell in request.vm.cells}
     cells = tuple(
         EffectiveCell(
             id=cell.id,
@@ -187,7 +187,10 @@ def _part(
             page_size=cell.page_size,
             mode=cell.mode,
             host_cells=moves[cell.id],
-            plugged=_plugged(cell, wished.get(cell.id, NO_BYTES), moves[cell.id]),
+            cell_class=wished[cell.id].cell_class if cell.id in wished else None,
+            plugged=_plugged(
+                cell, wished[cell.id].plugged if cell.id in wished else NO_BYTES, moves[cell.id]
+            ),
         )
         for cell in claim.cells
         if cell.id in moves

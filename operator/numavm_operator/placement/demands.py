@@ -147,6 +147,7 @@ def _cell_need(
         mode=cell.mode,
         host_cells=cell.host_cells,
         among=cell.among,
+        cell_class=cell.cell_class,
         pins=_pins(vm, held),
         devices=tuple(
             device

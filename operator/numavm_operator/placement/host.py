@@ -12,6 +12,7 @@ from typing import Final
 
 from numavm_api.conditions import HostConditionType
 from numavm_api.cpuset import CpuSet
+from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import Capabilities, EffectivePools, HostCell, NumaHostSpec, NumaHostStatus
 from numavm_api.powers import Power, powers_permitted
 from numavm_api.quantity import BASE_PAGE, Bytes
@@ -50,6 +51,7 @@ class Cell:
     """Bytes that NumaVM may hand out, per page size."""
     sockets: frozenset[int] = frozenset()
     """Physical packages of its CPUs."""
+    memory_class: HostCellClass | None = None
 
     @property
     def has_siblings(self) -> bool:
@@ -176,6 +178,7 @@ def _cell(cell: HostCell, pools: EffectivePools) -> Cell:
         housekeeping=mask_of(pools.housekeeping) & usable,
         memory=memory,
         sockets=frozenset(cpu.socket for cpu in cell.cpus),
+        memory_class=cell.memory_class,
     )
 
 

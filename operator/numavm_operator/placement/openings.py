@@ -31,7 +31,11 @@ def openings_of(problem: Problem, order: tuple[int, ...]) -> Openings | None:
             alone.append(alone[-1])
             full.append(full[-1])
             continue
-        masks = fitting_cells(problem.cells, shape.demands[guest], problem.bound_mask)
+        need = shape.cells[guest]
+        without_cpus = need.cell_class is not None
+        masks = fitting_cells(
+            problem.cells, shape.demands[guest], problem.bound_mask, without_cpus=without_cpus
+        )
         named = by_name(problem, guest) if not shape.counts_only else -1
         if not masks[0] & named:
             return None
@@ -41,13 +45,24 @@ def openings_of(problem: Problem, order: tuple[int, ...]) -> Openings | None:
 
 
 def fitting_cells(
-    cells: Sequence[FreeCell], demands: tuple[CellDemand, CellDemand], bound: int
+    cells: Sequence[FreeCell],
+    demands: tuple[CellDemand, CellDemand],
+    bound: int,
+    *,
+    without_cpus: bool = False,
 ) -> tuple[int, int]:
-    """Return the host cells that can take a demand, those where cells were bound left out."""
+    """Return the host cells that can take a demand, those where cells were bound left out.
+
+    Args:
+        cells: What is left of each host cell.
+        demands: Of the guest cell, alone and with emulator and overhead.
+        bound: Mask of the host cells that count no more.
+        without_cpus: Host cells without CPUs count too.
+    """
     bare, full = demands
     alone = with_emulator = 0
     for cell, free in enumerate(cells):
-        if free.has_cpus and not bound >> cell & 1 and free.takes(bare):
+        if (free.has_cpus or without_cpus) and not bound >> cell & 1 and free.takes(bare):
             alone |= 1 << cell
             if free.takes(full):
                 with_emulator |= 1 << cell
@@ -65,6 +80,8 @@ def by_name(problem: Problem, guest: int) -> int:
 
 
 def _named(problem: Problem, need: CellNeed, cell: int) -> bool:
+    if need.cell_class is not None and not problem.may_hold(need, cell):
+        return False
     if need.among is not None and problem.host.cells[cell].id not in need.among:
         return False
     if not need.devices:

@@ -31,6 +31,8 @@ class Cause(StrEnum):
     POWER_NOT_PERMITTED = "PowerNotPermitted"
     """Realtime threads or locked memory."""
     UNKNOWN_CELL = "UnknownCell"
+    HOST_CELL_CLASS = "HostCellClass"
+    """No host cell of the class, or the one that is named has another."""
     NO_SIBLINGS = "NoSiblings"
     DEDICATED_CPUS = "DedicatedCpus"
     SIBLING_THREADS = "SiblingThreads"

@@ -58,6 +58,12 @@ class Problem:
     near_bound: tuple[int, ...]
     """Per host cell: the distance of a guest cell there to all bound ones."""
 
+    def may_hold(self, need: CellNeed, cell: int) -> bool:
+        """Tell whether an open guest cell can be on a host cell of this kind: of its class, else one with CPUs."""
+        if need.cell_class is not None:
+            return self.host.cells[cell].memory_class is need.cell_class
+        return self.cells[cell].has_cpus
+
     @property
     def open_cells(self) -> tuple[int, ...]:
         """Guest cells whose host cell the search chooses."""
@@ -128,6 +134,9 @@ def _nodesets(host: Host, shape: Shape) -> tuple[tuple[int, ...] | None, ...] | 
             index = host.index_of(cell_id)
             if index is None:
                 return Miss(Cause.UNKNOWN_CELL, guest_cell=guest_cell, detail=str(cell_id))
+            if need.cell_class not in {None, host.cells[index].memory_class}:
+                detail = f"{need.cell_class} on host cell {cell_id}"
+                return Miss(Cause.HOST_CELL_CLASS, guest_cell=guest_cell, detail=detail)
             indices.append(index)
         nodesets.append(tuple(indices))
     return tuple(nodesets)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
+from numavm_api.hmat import HostCellClass
 from numavm_api.host_devices import NumaAffinity
 from numavm_api.quantity import BASE_PAGE, Bytes
 
@@ -54,6 +55,8 @@ class CellNeed:
     """The nodeset the user bound it to; None: the search chooses one host cell."""
     among: CpuSet | None = None
     """Host cells one of which is to be chosen; None: any."""
+    cell_class: HostCellClass | None = None
+    """Class that its host cells must have; None: any, for an open cell with CPUs."""
     pins: tuple[int | None, ...] = ()
     """Per vCPU that needs a CPU the mask of those that the user allows, None: any; empty: no hand in any."""
     devices: tuple[DeviceNeed, ...] = ()
@@ -107,6 +110,11 @@ class Shape:
         return any(cell.host_cells is not None for cell in self.cells)
 
     @cached_property
+    def classed(self) -> bool:
+        """Whether any guest cell asks for a class of host cells."""
+        return any(cell.cell_class is not None for cell in self.cells)
+
+    @cached_property
     def by_hand(self) -> bool:
         """Whether the user had a hand in which CPUs these are."""
         if self.emulator_pins is not None or self.io_pins:
@@ -116,7 +124,7 @@ class Shape:
     @cached_property
     def counts_only(self) -> bool:
         """Whether the counts of `FreeCell` say it all: no CPU, device or host cell is asked for by name."""
-        named = any(cell.among is not None for cell in self.cells)
+        named = self.classed or any(cell.among is not None for cell in self.cells)
         return not (named or self.devices or self.by_hand or self.io_threads)
 
     @cached_property

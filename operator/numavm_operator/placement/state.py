@@ -130,11 +130,12 @@ class HostState:
 
     def fit_key(self, shape: Shape) -> FitKey:
         """Return what the search looks at for such a shape: states of equal keys get equal answers."""
-        if not (shape.devices or shape.by_hand):
+        if not (shape.devices or shape.by_hand or shape.classed):
             return self._counts
         cpus = (tuple(map(_names, self.host.cells)), self.held_cpus) if shape.by_hand else ()
         devices = (self.devices, tuple(cell.sockets for cell in self.host.cells))
-        facts = (self._counts.facts, cpus, devices if shape.devices else ())
+        classes = tuple(cell.memory_class for cell in self.host.cells) if shape.classed else ()
+        facts = (self._counts.facts, cpus, devices if shape.devices else (), classes)
         return FitKey(facts, hash(facts))
 
     @cached_property
