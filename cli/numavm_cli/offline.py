@@ -110,7 +110,12 @@ def domain_of(manifest: Mapping[str, Any], host: OfflineHost | None) -> Domain:
 
 def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
     """Return a host with room for a VM on the cells it names, or on as many as it has guest cells."""
-    named = CpuSet.union_of(cell.host_cells for cell in vm.cells if cell.host_cells)
+    named = CpuSet.union_of(
+        [
+            *(cell.host_cells for cell in vm.cells if cell.host_cells),
+            *(module.host_cells for module in vm.modules if module.host_cells),
+        ]
+    )
     derived = (vm.derived_cells.count or 1) if vm.derived_cells else 0
     ids = CpuSet(frozenset(range(max(len(vm.cells), derived, max(named, default=-1) + 1))))
     cpus = _made_up_cpus(vm, ids)
@@ -196,7 +201,7 @@ def _made_up_cell(cell: int, ids: CpuSet, cpus: CpuSet, vm: EffectiveVM) -> Host
     ]
     room = Bytes(vm.memory_with_modules * 2 + 16 * GIBIBYTE)
     asked = {size for one in vm.cells for size in (one.page_size, *one.fallback_page_sizes)}
-    sizes = sorted(asked - {BASE_PAGE})
+    sizes = sorted((asked | {module.page_size for module in vm.modules}) - {BASE_PAGE})
     return HostCell.model_validate(
         {
             "id": cell,

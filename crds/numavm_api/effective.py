@@ -163,9 +163,23 @@ class EffectiveVM:
         return Bytes(sum(cell.memory for cell in self.cells))
 
     @property
+    def modules_apart(self) -> tuple[EffectiveModule, ...]:
+        """Modules on host cells or in pages of their own."""
+        return tuple(module for module in self.modules if module.is_apart)
+
+    @property
     def memory_with_modules(self) -> Bytes:
         """Boot memory, and what its modules add to it: of virtio-mem what is requested, of a file nothing."""
         return Bytes(self.memory + sum(module.claimed for module in self.modules))
+
+    def goes_without_cpus(self, cell: EffectiveCell) -> bool:
+        """Tell whether a cell's pages can be had on host cells without CPUs.
+
+        QEMU takes pages at start by threads on the CPUs of the host cells that they are bound to ("The nodes select no
+        CPUs", measured); Restrictive binds nothing in its eyes.
+        """
+        on_demand = self.backing.allocation is Allocation.ON_DEMAND
+        return on_demand or cell.mode is BindingMode.RESTRICTIVE
 
     def cores_of(self, cell: EffectiveCell) -> tuple[CpuSet, ...]:
         """Return the guest cores of a cell, each with the vCPUs that are its threads.
@@ -202,7 +216,7 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         thread_policy=cpu.thread_policy,
         isolate_emulator_thread=cpu.isolate_emulator_thread,
         cell_sharing=spec.placement.cell_sharing,
-        backing=_backing(spec, cells),
+        backing=_backing(spec, cells, modules),
         reserve_maximum=spec.placement.reserve_maximum,
         last_level_cache=spec.placement.last_level_cache,
         online_vcpus=cpu.boot_vcpus if len(cpu.boot_vcpus) < cpu.max_vcpus else None,
@@ -229,7 +243,7 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
 
 
 def _modules(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> tuple[EffectiveModule, ...]:
-    page_sizes = {cell.id: cell.page_size for cell in cells}
+    page_sizes = {cell.id: (cell.page_size, *cell.fallback_page_sizes) for cell in cells}
     return effective_modules(spec.domain.devices.memory, page_sizes, BASE_PAGE)
 
 
@@ -304,13 +318,15 @@ def _page_size(hugepages: HugePages | None) -> Bytes:
     return hugepages.page_size if hugepages else BASE_PAGE
 
 
-def _backing(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> EffectiveBacking:
+def _backing(
+    spec: NumaVMSpec, cells: tuple[EffectiveCell, ...], modules: tuple[EffectiveModule, ...]
+) -> EffectiveBacking:
     backing = spec.domain.memory.backing
     needs_memfd = any(
         max(cell.page_size, *cell.fallback_page_sizes, BASE_PAGE) > BASE_PAGE
         or cell.access is MemoryAccess.SHARED
         for cell in cells
-    )
+    ) or any(module.page_size > BASE_PAGE for module in modules)
     default = BackingSource.MEMFD if needs_memfd else BackingSource.ANONYMOUS
     return EffectiveBacking(
         source=backing.source or default,

@@ -57,6 +57,10 @@ def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
         "maxMemory": vm.max_memory if vm.reserve_maximum else None,
         "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
         "powers": powers_asked(spec),
+        "modules": [
+            [one.name, one.cell, str(one.host_cells or ""), int(one.page_size), int(one.claimed)]
+            for one in vm.modules_apart
+        ],
         "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
     }
     return {name: wish for name, wish in wishes.items() if wish}

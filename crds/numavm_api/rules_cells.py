@@ -30,6 +30,7 @@ def cell_rules() -> tuple[Rule, ...]:
         _bindings_intersect,
         _restrictive_everywhere_or_nowhere,
         _memory_classes_without_cpus,
+        _memory_classes_on_demand,
     )
 
 
@@ -194,4 +195,18 @@ def _memory_classes_without_cpus(spec: NumaVMSpec) -> Iterator[Violation]:
                 str(cell.host_cell_class),
                 f"host cells of that class have no CPUs, and this cell has the vCPUs {cell.cpus}",
                 "leave hostCellClass out, or give such memory a cell without cpus",
+            )
+
+
+def _memory_classes_on_demand(spec: NumaVMSpec) -> Iterator[Violation]:
+    vm = effective(spec)
+    for index, cell in enumerate(spec.domain.cpu.numa.cells if spec.domain.cpu.numa else ()):
+        kind = cell.host_cell_class
+        settled = next(one for one in vm.cells if one.id == cell.id)
+        if kind not in {None, HostCellClass.DRAM} and not vm.goes_without_cpus(settled):
+            yield Violation(
+                f"{NUMA}.cells[{index}].hostCellClass",
+                f"{kind} with allocation {vm.backing.allocation}",
+                "host cells of that class have no CPUs for the threads that take pages at start",
+                "set spec.domain.memory.backing.allocation to OnDemand, or the binding's mode to Restrictive",
             )

@@ -471,6 +471,7 @@ def _by_operator() -> list[BadManifest]:
         bad("bandwidths-too-far-apart", TWO_CELLS, "domain.cpu.numa.interconnects", {"bandwidths": [{"initiator": 0, "target": target, "type": "Access", "bytesPerSecond": amount} for target, amount in ((0, "100Gi"), (1, "1Mi"))]}, "bandwidths[1].bytesPerSecond", "1Mi", "16 bits"),
         bad("file-shared", NO_CELLS, "domain.memory.backing", {"source": "File", "access": "Shared"}, "spec.domain.memory.backing.source", "File", "Shared"),
         bad("cell-discard-of-memfd", changed(TWO_CELLS, "domain.memory.backing", {"source": "Memfd"}), f"{_CELLS}.0.discard", "Enabled", "cells[0].discard", "Enabled", "file"),
+        bad("class-taken-at-start", TWO_CELLS, _CELLS, [cell(0, "0-7"), {"id": 1, "memory": "1Gi", "hostCellClass": "HBM"}], "cells[1].hostCellClass", "HBM with allocation Immediate", "OnDemand"),
         bad("cell-shared-anonymous", changed(TWO_CELLS, "domain.memory.backing", {"source": "Anonymous"}), f"{_CELLS}.1.access", "Shared", "spec.domain.memory.backing.source", "Anonymous", "cells[1].access"),
         bad("core-torn-apart", TWO_CELLS, _CELLS, cells, "spec.domain.cpu.numa.cells[0].cpus", "0-2,5", "vCPU 3-4", "2 threads per core"),
         bad("nodesets-without-a-common-cell", whole, f"{_CELLS}.1.hostBinding", {"hostCells": "1"}, "spec.domain.cpu.numa.cells[1].hostBinding.hostCells", "'1'", "spec.domain.cpu.numa.hostBinding.hostCells '0'"),

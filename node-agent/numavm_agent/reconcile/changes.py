@@ -181,7 +181,9 @@ def added_modules(running: NumaVMSpec, wanted: NumaVMSpec) -> tuple[MemoryDevice
     if not same_room or any(wishes.get(name) != device for name, device in has.items()):
         return ()
     added = tuple(device for name, device in sorted(wishes.items()) if name not in has)
-    return added if all(device.dimm is not None for device in added) else ()
+    apart = {module.name for module in then.modules_apart}
+    live = all(device.dimm is not None and device.name not in apart for device in added)
+    return added if live else ()
 
 
 def _plugged_as_wanted(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> Devices:

@@ -143,7 +143,7 @@ def _staying(state: HostState, claim: Placement, moves: Mapping[int, CpuSet]) ->
     """Return what of a claim stays as it is; None: nothing."""
     cells = [cell for cell in claim.cells if cell.id not in moves]
     emulator_stays = _emulator_stays(claim, moves)
-    if not cells and not emulator_stays:
+    if not cells and not emulator_stays and not claim.modules:
         return None
     return claim.alone.model_copy(
         update={
@@ -209,6 +209,7 @@ def _part(
         ),
         vcpu_candidates={**request.vm.vcpu_candidates, **_kept_pins(request, claim, moves)},
         host_devices=(),
+        modules=(),
         emulator_candidates=request.vm.emulator_candidates if emulator_moves else None,
         dedicated_io_threads=0,
         derived_cells=None,

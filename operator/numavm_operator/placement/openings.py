@@ -32,9 +32,11 @@ def openings_of(problem: Problem, order: tuple[int, ...]) -> Openings | None:
             full.append(full[-1])
             continue
         need = shape.cells[guest]
-        without_cpus = need.cell_class is not None
         masks = fitting_cells(
-            problem.cells, shape.demands[guest], problem.bound_mask, without_cpus=without_cpus
+            problem.cells,
+            shape.demands[guest],
+            problem.bound_mask,
+            without_cpus=need.without_cpus,
         )
         named = by_name(problem, guest) if not shape.counts_only else -1
         if not masks[0] & named:
@@ -74,7 +76,8 @@ def by_name(problem: Problem, guest: int) -> int:
     need = problem.shape.cells[guest]
     mask = 0
     for cell in range(len(problem.cells)):
-        if _named(problem, need, cell) and _has_pins(problem, need, cell):
+        named = _named(problem, need, cell) and _has_pins(problem, need, cell)
+        if named and _bears_modules(problem, need, cell):
             mask |= 1 << cell
     return mask
 
@@ -90,6 +93,14 @@ def _named(problem: Problem, need: CellNeed, cell: int) -> bool:
     host_cells = [(cell,)] * (at + 1)
     free = problem.state.devices
     return assign_devices(problem.host, free, need.devices, host_cells) is not None
+
+
+def _bears_modules(problem: Problem, need: CellNeed, cell: int) -> bool:
+    """Tell whether the cell bears the guest cell beside modules that the user bound there."""
+    if not problem.shape.modules:
+        return True
+    with problem.loads.carrying([(cell, need)]):
+        return problem.loads.bears(cell)
 
 
 def _has_pins(problem: Problem, need: CellNeed, cell: int) -> bool:
