@@ -169,6 +169,7 @@ HOST = (
         (
             ('numavm_host_vms{node="$node"}', "VMs"),
             ('numavm_host_orphans{node="$node"}', "orphans"),
+            ('numavm_host_pools_overlap{node="$node"}', "overlap with the kubelet"),
         ),
     ),
     Panel(

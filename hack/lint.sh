@@ -17,6 +17,7 @@ check "ruff format" $bin/ruff format --check --quiet
 check "mypy" $bin/mypy
 check "import contracts" $bin/lint-imports --no-logo
 check "generated files" $bin/python -m numavm_api.generate --check
+check "protocols" $bin/python hack/protobuf.py --check
 check "dashboard" $bin/python hack/dashboard.py --check
 check "chart" $bin/python hack/chart.py --check
 check "spelling" $bin/codespell $(git ls-files '*.md' '*.py' '*.sh' '*.yaml' '*.toml' Makefile)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from numavm_agent.reconcile.changes import Effect, FieldChange, field_changes
+from numavm_agent.reconcile.changes import NO_CPUS, Effect, FieldChange, field_changes
 from numavm_api.effective import effective
 from numavm_api.errors import RejectedError
+from numavm_api.growth import as_it_runs
 from numavm_api.movable import why_unmovable
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import NumaVMSpec
@@ -101,7 +102,10 @@ def change_of(
     old, new = _spec(stored), _spec(wanted)
     runs = status.domain is not None and status.domain.state in _RUNS
     fixed = why_unmovable(old) or _why_fixed(status, cluster)
-    fields = field_changes(old, new, why_fixed=fixed)
+    running, removable = as_it_runs(old, status), NO_CPUS
+    if runs and status.current_cpu_topology is not None:
+        removable = status.current_cpu_topology.removable_vcpus or NO_CPUS
+    fields = field_changes(running, new, why_fixed=fixed, removable=removable)
     live, no_room = _live(metadata, status, new, cluster, fixed) if runs else (None, None)
     fields = [_judged(one, refused, no_room) for one in fields]
     waits = not runs or any(one.effect is Effect.RESTART for one in fields)

@@ -20,18 +20,25 @@ _FORBIDDEN: Final = 403
 def read_cluster(connection: Connection) -> Cluster:
     """Return the fleet of a cluster. Every call may raise a `NumaVMError`.
 
-    A host whose Lease is older than it may be, by this machine's clock, counts as unreachable. Who may not read nodes
-    or Leases is told without what these say.
+    A host whose Lease is older than it may be, by this machine's clock, counts as unreachable. Who may not read nodes,
+    Leases or priority classes is told without what these say.
     """
     from kubernetes import client
 
     core, coordination = client.CoreV1Api(connection.api), client.CoordinationV1Api(connection.api)
+    scheduling = client.SchedulingV1Api(connection.api)
     objects = [
         *({**one, "kind": "NumaHost"} for one in connection.hosts()),
         *({**one, "kind": "NumaVM"} for one in connection.vms(everywhere=True)),
     ]
     nodes = _items(connection, "nodes", lambda: core.list_node(_request_timeout=_SECONDS))
     objects += [{**one, "kind": "Node"} for one in nodes or ()]
+    classes = _items(
+        connection,
+        "priority classes",
+        lambda: scheduling.list_priority_class(_request_timeout=_SECONDS),
+    )
+    objects += [{**one, "kind": "PriorityClass"} for one in classes or ()]
     leases = _items(
         connection,
         "the hosts' Leases",

@@ -26,7 +26,7 @@ Nothing is changed. From a cluster, which is found as kubectl finds it:
 
 Without a cluster, from a manifest and a fleet that was written down before:
 
-    kubectl get nhost,node,nvm -A -o yaml > fleet.yaml
+    kubectl get nhost,node,nvm,priorityclass -A -o yaml > fleet.yaml
     numavm explain -f vm.yaml --fleet fleet.yaml
 
 For each host it names the first reason against it, by how much it is missed on the host cell that comes
@@ -89,7 +89,7 @@ def explanation(vm: "Vm", cluster: "Cluster") -> "Explanation":
     """
     from numavm_api.errors import RejectedError
     from numavm_operator.placement import explain as explain_placement
-    from numavm_operator.requests import left_out, request_of
+    from numavm_operator.requests import left_out, request_of, spread_from
 
     if vm.accepted is None:
         raise RejectedError(f"{vm.key}: {' '.join(vm.violations)}")
@@ -101,6 +101,8 @@ def explanation(vm: "Vm", cluster: "Cluster") -> "Explanation":
         placement_id="explain",
         epoch=0,
         excluded_hosts={name: one.why for name, one in out.items()},
+        kept=cluster.kept_from(vm),
+        away=spread_from(vm, vm.accepted, cluster.vms, cluster.fleet),
     )
     return explain_placement(request, cluster.fleet)
 

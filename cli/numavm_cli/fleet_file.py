@@ -1,4 +1,4 @@
-"""A fleet as `kubectl get nhost,node,nvm -A -o yaml` prints it: hosts and what is held there."""
+"""A fleet as `kubectl get nhost,node,nvm,priorityclass -A -o yaml` prints it: hosts, what is held, whose turn it is."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ import yaml
 
 from numavm_api.errors import RejectedError
 from numavm_operator.ledger import Ledger
-from numavm_operator.objects import Host, Node, Vm, read_host, read_node, read_vm
+from numavm_operator.objects import (
+    Host,
+    Node,
+    PriorityClass,
+    Vm,
+    read_host,
+    read_node,
+    read_priority_class,
+    read_vm,
+)
 from numavm_operator.placement import Fleet
+from numavm_operator.turns import turn_in
 
 _DEFAULTS: Mapping[str, Any] = {"resourceVersion": "1", "generation": 1}
 
@@ -24,6 +34,19 @@ class Cluster:
     hosts: Mapping[str, Host]
     vms: tuple[Vm, ...]
     fleet: Fleet
+    priority_classes: tuple[PriorityClass, ...] = ()
+
+    def kept_from(self, vm: Vm) -> dict[str, str]:
+        """Return the hosts that are kept from a VM for others whose turn comes first, with whose they are."""
+        turn = turn_in(self.priority_classes, vm)
+        return {
+            one.status.reserved_node_name: str(one.key)
+            for one in self.vms
+            if one.uid != vm.uid
+            and one.status.placement is None
+            and one.status.reserved_node_name is not None
+            and turn_in(self.priority_classes, one) < turn
+        }
 
     def vm(self, namespace: str, name: str) -> Vm:
         """Return a NumaVM.
@@ -54,7 +77,7 @@ def documents(file: Path) -> list[dict[str, Any]]:
 def cluster_of(
     objects: Iterable[Mapping[str, Any]], unreachable: frozenset[str] = frozenset()
 ) -> Cluster:
-    """Return the fleet of some objects: NumaHosts with their status, nodes, NumaVMs with what they hold.
+    """Return the fleet of some objects: NumaHosts with their status, nodes, NumaVMs with what they hold, their classes.
 
     A host without a Node among the objects counts as having no labels and no taints.
 
@@ -65,10 +88,10 @@ def cluster_of(
     Raises:
         RejectedError: a NumaHost cannot be read, or has no status.
     """
-    ledger = Ledger(lambda: None)
     nodes: dict[str, Node] = {}
     hosts: dict[str, Host] = {}
     vms: list[Vm] = []
+    classes: list[PriorityClass] = []
     for raw in map(_complete, objects):
         match raw.get("kind"):
             case "Node":
@@ -78,6 +101,19 @@ def cluster_of(
                 hosts[host.name] = host
             case "NumaVM":
                 vms.append(read_vm(raw))
+            case "PriorityClass":
+                classes.append(read_priority_class(raw))
+    fleet = _fleet_of(hosts, nodes, vms, unreachable)
+    return Cluster(hosts, tuple(vms), fleet, tuple(classes))
+
+
+def _fleet_of(
+    hosts: Mapping[str, Host],
+    nodes: Mapping[str, Node],
+    vms: Iterable[Vm],
+    unreachable: frozenset[str],
+) -> Fleet:
+    ledger = Ledger(lambda: None)
     for vm in vms:
         ledger.vm_changed(None, vm)
     for name, host in hosts.items():
@@ -85,7 +121,7 @@ def cluster_of(
             raise RejectedError(f"NumaHost {name}: {host.unreadable}")
         reachable = name not in unreachable
         ledger.host_changed(name, host, node=nodes.get(name), reachable=reachable)
-    return Cluster(hosts, tuple(vms), ledger.fleet)
+    return ledger.fleet
 
 
 def _complete(raw: Mapping[str, Any]) -> dict[str, Any]:

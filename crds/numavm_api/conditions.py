@@ -26,6 +26,8 @@ class ConditionType(StrEnum):
     RUNNING = "Running"
     NUMA_ALIGNED = "NumaAligned"
     RESTART_REQUIRED = "RestartRequired"
+    HOT_VCPU_CHANGE = "HotVCPUChange"
+    HOT_MEMORY_CHANGE = "HotMemoryChange"
     SOFTWARE_EMULATION = "SoftwareEmulation"
 
 
@@ -50,6 +52,8 @@ class HostConditionType(StrEnum):
     """There are CPUs and memory that NumaVM may hand out."""
     CLAIMS_CONSISTENT = "ClaimsConsistent"
     """No orphaned domain, and nothing is promised that others took."""
+    POOLS_EXCLUSIVE = "PoolsExclusive"
+    """Nothing that NumaVM may hand out can be handed out by the kubelet too."""
 
 
 class Reason(StrEnum):
@@ -63,6 +67,7 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     UNDECIDED = "Undecided"
     WAITING_FOR_HOSTS = "WaitingForHosts"
+    QUOTA_EXCEEDED = "QuotaExceeded"
     NOT_WANTED = "NotWanted"
     # CapacityReserved
     RESERVED = "Reserved"
@@ -103,6 +108,12 @@ class Reason(StrEnum):
     NOTHING_PENDING = "NothingPending"
     TCG = "TCG"
     KVM = "KVM"
+    # HotVCPUChange, HotMemoryChange
+    NO_CHANGE = "NoChange"
+    AWAITING_CLAIM = "AwaitingClaim"
+    AWAITING_GUEST = "AwaitingGuest"
+    GUEST_REFUSED = "GuestRefused"
+    CHANGE_FAILED = "ChangeFailed"
     # NumaHost
     AGENT_READY = "AgentReady"
     LIBVIRT_UNAVAILABLE = "LibvirtUnavailable"
@@ -113,6 +124,9 @@ class Reason(StrEnum):
     CONSISTENT = "Consistent"
     ORPHANED_DOMAINS = "OrphanedDomains"
     OVERLAP = "Overlap"
+    EXCLUSIVE = "Exclusive"
+    NO_KUBELET = "NoKubelet"
+    KUBELET_UNAVAILABLE = "KubeletUnavailable"
 
 
 class ClaimRefusalReason(StrEnum):

@@ -62,6 +62,10 @@ class KillPoint(StrEnum):
     """Agent: an amended claim is admitted, the domain does not know of it."""
     OPERATION_RECORDED = "operation-recorded"
     """Agent: the domain's metadata hold both claims, nothing has moved."""
+    PLUG_RECORDED = "plug-recorded"
+    """Agent: the domain's metadata say what is plugged in, libvirt has not heard of it."""
+    UNPLUG_RECORDED = "unplug-recorded"
+    """Agent: the domain's metadata say what the guest is asked for, the guest has not heard of it."""
     GROUPS_WIDENED = "groups-widened"
     """Agent: the domain may take memory of old and new host cells, its pages are where they were."""
     PAGES_MOVING = "pages-moving"
@@ -99,7 +103,9 @@ OPERATION_POINTS: Final = (
     KillPoint.BEFORE_COMMIT,
     KillPoint.AFTER_COMMIT,
 )
-"""Those of the agent that only a change of a running domain reaches."""
+"""Those of the agent that only a move of a running domain reaches, in their order."""
+HOT_POINTS: Final = (KillPoint.PLUG_RECORDED, KillPoint.UNPLUG_RECORDED)
+"""Those of the agent that only vCPUs and memory modules of a running domain reach."""
 AGENT_POINTS: Final = tuple(point for point in KillPoint if point not in OPERATOR_POINTS)
 
 

@@ -17,6 +17,8 @@ MAX_SLOTS: Final = 256
 """QEMU's ACPI_MAX_RAM_SLOTS."""
 MAX_MODULES: Final = 64
 DEFAULT_SLOTS: Final = 16
+GROWN_PREFIX: Final = "grown-"
+"""Begins the names of modules that NumaVM plugs in by itself."""
 
 
 class Dimm(SpecModel):

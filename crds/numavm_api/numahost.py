@@ -11,6 +11,7 @@ from numavm_api.conditions import Condition
 from numavm_api.cpuset import CpuSet, SpecCpuSet
 from numavm_api.devices import HostPath
 from numavm_api.hmat import MAX_CACHE_LEVEL, HostCellClass, MemorySideCache
+from numavm_api.others import OtherUses
 from numavm_api.placement import Placement
 from numavm_api.quantity import Quantity
 from numavm_api.shapes import PciAddress, PciId
@@ -132,7 +133,7 @@ class HostHugePages(StatusModel):
     free: int
     """Pages nobody uses."""
     allocatable: int
-    """What NumaVM may hand out in sum: total less what others use."""
+    """What NumaVM may hand out in sum: total less what others use, or were promised by the kubelet."""
 
 
 class CellDistance(StatusModel):
@@ -209,7 +210,7 @@ class EffectivePools(StatusModel):
     housekeeping: CpuSet
     """CPUs of the host itself; emulator threads float over them where a cell has no shared CPU left."""
     foreign: CpuSet = CpuSet()
-    """CPUs that others hold: pinned domains that NumaVM did not start."""
+    """CPUs that others hold: pods by the kubelet's promise, and pinned domains that NumaVM did not start."""
 
 
 class Capabilities(StatusModel):
@@ -267,6 +268,8 @@ class NumaHostStatus(StatusModel):
     """Its cells."""
     pools: EffectivePools | None = None
     """The effective CPU pools."""
+    others: OtherUses | None = None
+    """What others hold of this host."""
     permitted: Permitted = Permitted()
     """What is in force of `spec.permitted`."""
     pci_devices: list[PciDevice] = Field(default=[], max_length=512)

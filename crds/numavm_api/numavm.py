@@ -12,7 +12,7 @@ from numavm_api.cpu import Cpu
 from numavm_api.devices import Devices, HostPath, Network, Volume
 from numavm_api.iothreads import IoThreads
 from numavm_api.memory import Memory
-from numavm_api.scheduling import Affinity, Toleration
+from numavm_api.scheduling import MAX_SPREADS, Affinity, Spread, Toleration
 
 KIND: Final = "NumaVM"
 PLURAL: Final = "numavms"
@@ -130,6 +130,8 @@ class PlacementWishes(SpecModel):
     """True: what may be added to the running VM, vCPUs that are off and memory up to the maximum, is held from the start."""
     last_level_cache: LastLevelCache = LastLevelCache.PREFER
     """Prefer: the VM's CPUs are on as few last-level caches as they can be. Whole: those caches are its own, CPUs that it does not use stay empty."""
+    spread: list[Spread] = Field(default=[], max_length=MAX_SPREADS)
+    """VMs that this one is placed away from, at most 4 entries. A running VM is not moved for it."""
 
 
 class NumaVMSpec(SpecModel):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import EffectivePools, HostCell, NumaHostSpec
+from numavm_api.others import KubeletUse, OtherUses
 from numavm_api.placement import Placement
 from numavm_api.violation import Violation
 
@@ -22,8 +23,21 @@ class OtherUsers:
 
     kubelet_runs: bool = False
     """True: only CPUs that the administrator names are handed out."""
-    cpus: CpuSet = field(default_factory=CpuSet)
-    """CPUs that others hold: kubelet's exclusive ones, narrow pins of foreign domains."""
+    domain_cpus: CpuSet = field(default_factory=CpuSet)
+    """CPUs that domains of others are pinned to narrowly."""
+    kubelet: KubeletUse | None = None
+    """What kubelet last said; None: it never answered, or there is none."""
+    kubelet_error: str | None = None
+    """Why kubelet does not answer now; what it last said still counts."""
+
+    @property
+    def cpus(self) -> CpuSet:
+        """CPUs that others hold: kubelet's exclusive ones, narrow pins of foreign domains."""
+        return self.domain_cpus | (self.kubelet.exclusive_cpus if self.kubelet else CpuSet())
+
+    def reported(self) -> OtherUses:
+        """Return what NumaHost shows of it."""
+        return OtherUses(kubelet=self.kubelet, domain_cpus=self.domain_cpus)
 
 
 NOBODY = OtherUsers()

@@ -61,6 +61,10 @@ def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
             [one.name, one.cell, str(one.host_cells or ""), int(one.page_size), int(one.claimed)]
             for one in vm.modules_apart
         ],
+        "spread": sorted(
+            [one.over, sorted(one.label_selector.match_labels.items())]
+            for one in spec.placement.spread
+        ),
         "lastLevelCache": "Whole" if vm.last_level_cache is LastLevelCache.WHOLE else "",
     }
     return {name: wish for name, wish in wishes.items() if wish}

@@ -14,7 +14,7 @@ from numavm_api.effective_modules import (
     ModuleKind,
     kind_of,
 )
-from numavm_api.modules import MAX_SLOTS, MemoryDevice
+from numavm_api.modules import GROWN_PREFIX, MAX_SLOTS, MemoryDevice
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, KIBIBYTE, MEBIBYTE, Bytes, format_bytes
 from numavm_api.rules_cells import NUMA, Rule
@@ -32,6 +32,7 @@ def module_rules() -> tuple[Rule, ...]:
     return (
         _one_kind_each,
         _names_differ,
+        _names_are_not_ours,
         _cells_exist,
         _sizes_in_whole_units,
         _virtio_mem_in_blocks,
@@ -68,6 +69,17 @@ def _names_differ(spec: NumaVMSpec) -> Iterator[Violation]:
                 f"{field}.name", f"'{device.name}'", "an earlier entry has it too", "rename one"
             )
         seen.add(device.name)
+
+
+def _names_are_not_ours(spec: NumaVMSpec) -> Iterator[Violation]:
+    for field, device in _devices(spec):
+        if device.name.startswith(GROWN_PREFIX):
+            yield Violation(
+                f"{field}.name",
+                f"'{device.name}'",
+                f"names that begin with '{GROWN_PREFIX}' are for modules that NumaVM plugs in by itself",
+                "rename it",
+            )
 
 
 def _cells_exist(spec: NumaVMSpec) -> Iterator[Violation]:

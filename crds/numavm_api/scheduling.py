@@ -15,6 +15,8 @@ from numavm_api.base import SpecModel
 
 NODE_NAME_FIELD: Final = "metadata.name"
 """The one field of a node that `matchFields` knows."""
+MAX_SPREADS: Final = 4
+MAX_SPREAD_LABELS: Final = 8
 LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
 LabelValue = Annotated[str, Field(max_length=63)]
 
@@ -28,6 +30,29 @@ class SelectorOperator(StrEnum):
     DOES_NOT_EXIST = "DoesNotExist"
     GT = "Gt"
     LT = "Lt"
+
+
+class SpreadOver(StrEnum):
+    """What VMs that spread do not share."""
+
+    HOST = "Host"
+    CELL = "Cell"
+
+
+class LabelSelector(SpecModel):
+    """NumaVMs of the VM's own namespace."""
+
+    match_labels: dict[LabelKey, LabelValue] = Field(min_length=1, max_length=MAX_SPREAD_LABELS)
+    """Labels that all of them have."""
+
+
+class Spread(SpecModel):
+    """Other VMs that this one keeps away from."""
+
+    label_selector: LabelSelector
+    """Which VMs, by the labels of their NumaVM; the VM itself does not count."""
+    over: SpreadOver = SpreadOver.HOST
+    """Host: not on a host that one of them holds anything on. Cell: not on a host cell that one of them holds anything on."""
 
 
 class NodeSelectorRequirement(SpecModel):

@@ -1,7 +1,7 @@
 """`NumaVM.status`: what the VM got, and whether the kernel confirms it.
 
-The operator writes `observedGeneration`, `printableStatus`, `nodeName`, `placement`, `refusals` and its conditions; the agent
-of `nodeName` writes the rest (design: who writes what).
+The operator writes `observedGeneration`, `printableStatus`, `nodeName`, `placement`, `refusals`, `reservedNodeName` and its
+conditions; the agent of `nodeName` writes the rest (design: who writes what).
 """
 
 from __future__ import annotations
@@ -134,6 +134,8 @@ class CpuTopologyStatus(StatusModel):
     """Number of vCPUs that are powered on."""
     online_vcpus: CpuSet = Field(alias="onlineVcpus")
     """vCPUs that are powered on."""
+    removable_vcpus: CpuSet | None = Field(default=None, alias="removableVcpus")
+    """Those of them that can be taken out while the guest runs: added after it booted. Left out: none."""
 
 
 class BalloonStatus(StatusModel):
@@ -260,6 +262,8 @@ class NumaVMStatus(StatusModel):
         default=[], max_length=64, json_schema_extra=list_map("nodeName")
     )
     """Claims that agents refused, the newest per host."""
+    reserved_node_name: ShortText | None = None
+    """The host that is kept for this VM while it waits for room there: VMs whose turn comes later do not go to it. Left out: none is."""
     domain: DomainStatus | None = None
     """The libvirt domain."""
     current_cpu_topology: CpuTopologyStatus | None = Field(default=None, alias="currentCPUTopology")

@@ -26,10 +26,17 @@ _SOURCES: Final = {"operator": ("crds", "operator"), "agent": ("crds", "node-age
 """What of the checkout is in each image."""
 _FILES: Final = ("pyproject.toml", "requirements.lock")
 _SUITE: Final = "bookworm"
+_BUILD_PACKAGES: Final = ("usr-is-merged", "python3", "python3-venv", "ca-certificates", "binutils")
 _PACKAGES: Final = {
-    "operator": ("python3", "python3-venv", "ca-certificates"),
-    "agent": ("python3", "python3-venv", "ca-certificates", "libvirt0"),
+    "operator": ("usr-is-merged", "python3", "ca-certificates"),
+    "agent": ("usr-is-merged", "python3", "ca-certificates", "libvirt0"),
 }
+"""usr-is-merged: else /usr is merged by a package that needs the whole of Perl."""
+_LEFT_OUT: Final = (
+    *("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"),
+    *("/usr/share/lintian/*", "/usr/lib/*/gconv/*", "/usr/lib/python3*/pydoc_data/*"),
+)
+"""Of Debian's packages: what nothing in these images reads; dpkg takes globs over slashes too."""
 PAUSE: Final = "numavm-lab/pause:1"
 
 
@@ -92,9 +99,11 @@ class _Builder:
         file = REPOSITORY / "deploy" / "images" / f"{name}.Containerfile"
         archive = self._directory / f"{name}-{_digest(name, file, tag)}.tar"
         if not archive.exists():
-            base, wheels = self._base(name), self._wheels()
+            base = self._base("build", "minbase", _BUILD_PACKAGES)
+            runtime, wheels = self._base(name, "essential", _PACKAGES[name]), self._wheels()
             self._progress(f"building the image {tag}")
-            options = ["--build-arg", f"BASE={base}", "--build-arg", "PIP_OPTIONS=--no-index"]
+            options = ["--build-arg", f"BASE={base}", "--build-arg", f"RUNTIME={runtime}"]
+            options += ["--build-arg", "PIP_OPTIONS=--no-index"]
             options += ["--volume", f"{wheels}:/wheels:ro"]
             self._build(tag, options, file, REPOSITORY)
             for old in self._directory.glob(f"{name}-*.tar"):
@@ -103,15 +112,19 @@ class _Builder:
             self._run([*self._buildah, "rmi", "--prune"])
         return Image(f"docker.io/{tag}", archive)
 
-    def _base(self, name: str) -> str:
+    def _base(self, name: str, variant: str, wanted: Sequence[str]) -> str:
         """Return the name of a base image of Debian packages, made on first use."""
-        packages = ",".join(_PACKAGES[name])
-        key = hashlib.sha256(f"{_SUITE} {packages}".encode()).hexdigest()[:12]
+        packages = ",".join(wanted)
+        recipe = f"{_SUITE} {variant} {packages} {' '.join(_LEFT_OUT)}"
+        key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
         tag, tree = f"numavm-lab/base:{key}", self._directory / f"base-{key}.tar"
         if not tree.exists():
             self._progress(f"making a base image of Debian packages for the {name}")
             partial = tree.with_suffix(".partial")
-            command = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=tar"]
+            command = ["mmdebstrap", "--quiet", f"--variant={variant}", "--format=tar"]
+            command.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
+            command += [f"--dpkgopt=path-exclude={one}" for one in _LEFT_OUT]
+            command += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
             self._run([*command, f"--include={packages}", _SUITE, str(partial)])
             partial.rename(tree)
         if not self._has(tag):

@@ -21,16 +21,17 @@ from numavm_agent.reconcile.host_state import HostNow, cells_now, own_resident
 from numavm_agent.reconcile.inventory import Inventory, InventoryReader, ManagedDomain
 from numavm_agent.reconcile.keeping import Keeper
 from numavm_agent.reconcile.memory import VmMemory
+from numavm_agent.reconcile.other_users import OtherUsersReader
 from numavm_agent.reconcile.reporting import Reporter
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.unlisted import UnlistedDomains
 from numavm_agent.reconcile.vms import VmReconciler
+from numavm_agent.topology.allocatable import NO_PROMISE
 from numavm_agent.topology.readings import HostTopology
 from numavm_api.cpuset import CpuSet
 from numavm_api.errors import NumaVMError
 from numavm_api.numahost import HeldClaim, HostCell
 from numavm_api.placement import Placement
-from numavm_api.pools import OtherUsers
 
 _COALESCE_SECONDS: Final = 0.02
 """Hints come in bursts."""
@@ -67,6 +68,7 @@ class Agent:
         self._vms = VmReconciler(tools, self._inventory, keeper)
         self._unlisted = UnlistedDomains(tools, keeper)
         self._reporter = Reporter(tools, period_seconds)
+        self._others = OtherUsersReader(tools.kubelet, tools.clock)
         self._desired = Desired()
         self._cells: list[HostCell] = []
         self._highest_epoch = 0
@@ -111,6 +113,7 @@ class Agent:
             self._without_libvirt(error, is_fresh=is_fresh)
             return TurnResult.LIBVIRT_UNAVAILABLE
         self._vms.note_ends(self._tools.hypervisor.take_ends())
+        self._vms.note_device_news(self._tools.hypervisor.take_device_news())
         if self._desired.host is None:
             return (
                 TurnResult.API_UNAVAILABLE
@@ -183,12 +186,14 @@ class Agent:
             not domain.is_whole or domain.record.target is not None
             for domain in inventory.managed.values()
         )
+        others = self._others.read(inventory.foreign_cpus, on_server.status)
         self._cells = cells_now(
             topology,
             on_server.spec,
             own_resident(inventory.managed.values(), settled, self._tools.reader),
             self._cells or on_server.status.cells,
             changing=is_changing,
+            promised=others.kubelet.promised() if others.kubelet else NO_PROMISE,
         )
         claims = self._claims(inventory, owners)
         self._highest_epoch = max(
@@ -205,7 +210,7 @@ class Agent:
             spec=on_server.spec,
             topology=topology,
             cells=self._cells,
-            others=OtherUsers(self._tools.reader.kubelet_runs(), inventory.foreign_cpus),
+            others=others,
             claims=tuple(claims),
             starting=starting,
             highest_epoch=self._highest_epoch,

@@ -3,6 +3,7 @@
     TransientError
     ├── HypervisorUnavailable    libvirtd cannot be reached
     ├── OperationBusy            libvirt works on this domain and says: not now
+    ├── KubeletUnavailable       kubelet's pod resources socket is there and does not answer
     └── ApiUnavailable           the API server cannot be reached, or asks to come back later
     ConflictError
     ├── DomainMissing            the domain ended meanwhile
@@ -29,6 +30,10 @@ class HypervisorUnavailable(TransientError):  # noqa: N818 - named after the sta
 
 class OperationBusy(TransientError):  # noqa: N818 - named after the state
     """libvirt works on this domain and says: not now."""
+
+
+class KubeletUnavailable(TransientError):  # noqa: N818 - named after the state
+    """Kubelet's pod resources socket is there and does not answer."""
 
 
 class ApiUnavailable(TransientError):  # noqa: N818 - named after the state

@@ -19,6 +19,7 @@ from numavm_agent.verify.parsers import MemoryMapping, ThreadState
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.others import KubeletUse
 from numavm_api.quantity import Bytes
 from numavm_api.vm_status import NumaVMStatus, ShutoffReason
 
@@ -67,6 +68,16 @@ class DomainEnd:
 
     uuid: str
     reason: ShutoffReason
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNews:
+    """libvirt's word that a device came, went, has another size, or is not given back."""
+
+    uuid: str
+    alias: str
+    refused: bool = False
+    """The guest does not give it back."""
 
 
 class Hypervisor(Protocol):
@@ -137,6 +148,26 @@ class Hypervisor(Protocol):
 
     def attach(self, uuid: str, xml: str) -> None:
         """Plug a device into the running guest."""
+        ...
+
+    def detach(self, uuid: str, alias: str) -> None:
+        """Ask the guest to give a device back; returns before it has answered."""
+        ...
+
+    def resize(self, uuid: str, alias: str, requested: Bytes) -> None:
+        """Tell the guest how much of a virtio-mem device it should have; returns before it has followed."""
+        ...
+
+    def unplug_vcpu(self, uuid: str, vcpu: int) -> None:
+        """Ask the guest to give a vCPU back.
+
+        Raises:
+            OperationBusy: it did not answer within libvirt's 5 s; it still may.
+        """
+        ...
+
+    def take_device_news(self) -> tuple[DeviceNews, ...]:
+        """Return what events told of devices since the last call, oldest first."""
         ...
 
     def set_balloon(self, uuid: str, target: Bytes) -> None:
@@ -327,6 +358,18 @@ class HostReader(Protocol):
 
     def check_file(self, path: str) -> str | None:
         """Return why a file cannot be used without following a symbolic link; None: it can."""
+        ...
+
+
+class Kubelet(Protocol):
+    """Who else hands out this host's CPUs and memory."""
+
+    def use(self) -> KubeletUse | None:
+        """Return what the kubelet has promised, and may promise; None: no kubelet runs here.
+
+        Raises:
+            KubeletUnavailable: one runs, and does not answer.
+        """
         ...
 
 

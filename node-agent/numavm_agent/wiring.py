@@ -25,6 +25,7 @@ from numavm_agent.kube.api import KubeApi
 from numavm_agent.kube.events import EventRecorder
 from numavm_agent.kube.transport import Transport, configuration_from
 from numavm_agent.kube.watch import WatchHint
+from numavm_agent.kubelet.socket import KubeletSocket
 from numavm_agent.libvirt.adapter import LibvirtHypervisor
 from numavm_agent.libvirt.balloon import BalloonReader
 from numavm_agent.libvirt.kvm_guest import KvmGuest
@@ -33,6 +34,7 @@ from numavm_agent.metrics import Metrics, Observed, Sources, Watched
 from numavm_agent.pulse import Pulse
 from numavm_agent.reconcile.host_probe import HostProbe
 from numavm_agent.reconcile.jobs import Jobs
+from numavm_agent.reconcile.live_jobs import LiveJobs
 from numavm_agent.reconcile.rehome_jobs import RehomeJobs
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.workers import Workers
@@ -118,6 +120,7 @@ def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: thread
     hypervisor = LibvirtHypervisor(settings.libvirt_uri)
     hypervisor.on_change(wake.set)
     jobs = Jobs(hypervisor, reader, clock, kill)
+    live = LiveJobs(jobs)
     memory = LinuxHostMemory(settings.sysroot)
     return Tools(
         node=settings.node_name,
@@ -125,10 +128,12 @@ def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: thread
         hypervisor=hypervisor,
         api=api,
         reader=reader,
+        kubelet=KubeletSocket(settings.sysroot),
         clock=clock,
         kill=kill,
         jobs=jobs,
-        rehome=RehomeJobs(jobs, memory, settings.rehome_mebibytes_per_second),
+        live=live,
+        rehome=RehomeJobs(jobs, live, memory, settings.rehome_mebibytes_per_second),
         workers=Workers(settings.parallel_starts, wake.set),
         guest_log_directory=str(settings.guest_log_directory),
         log=structlog.get_logger("agent").bind(node=settings.node_name),

@@ -9,7 +9,7 @@ starting over (see `leadership`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 
@@ -83,8 +83,12 @@ class Store(Generic[Key, Item]):
         Tell whether it had anything new.
         """
         news = [key for key, item in listed.items() if self.put(key, item)]
+        self.keep_only(listed.keys(), list_version)
+        return bool(news)
+
+    def keep_only(self, keys: Collection[object], list_version: int) -> None:
+        """Take in that a full list made at `list_version` had these and no others; what was seen later stays."""
         for key in self.keys():
-            if key not in listed:
+            if key not in keys:
                 self.remove(key, list_version)
         self._removed = {key: at for key, at in self._removed.items() if at > list_version}
-        return bool(news)

@@ -49,7 +49,7 @@ async def _with_client(check: Check) -> str | None:
 
 
 async def _no_numavms(client: KubeClient) -> str | None:
-    vms = (await list_all(client, NUMAVMS)).items
+    vms = await list_all(client, NUMAVMS)
     if not vms:
         return None
     names = [f"{vm['metadata']['namespace']}/{vm['metadata']['name']}" for vm in vms[:_NAMED]]
@@ -60,7 +60,7 @@ async def _no_numavms(client: KubeClient) -> str | None:
 async def _ready(client: KubeClient) -> str | None:
     """Say why NumaVM is not in service: the kinds, a living leader; hosts are told, and are not a condition."""
     await client.get(NUMAVMS, {"limit": "1"})
-    hosts = (await list_all(client, NUMAHOSTS)).items
+    hosts = await list_all(client, NUMAHOSTS)
     sys.stdout.write(f"{len(hosts)} NumaHosts, {sum(map(_is_ready, hosts))} of them Ready\n")
     first = await _lease(client)
     for _ in range(_WAIT_SECONDS):
@@ -75,7 +75,7 @@ async def _ready(client: KubeClient) -> str | None:
 
 
 async def _lease(client: KubeClient) -> Json:
-    found = (await list_all(client, leases(LEASE_NAMESPACE))).items
+    found = await list_all(client, leases(LEASE_NAMESPACE))
     mine = next((one for one in found if one["metadata"]["name"] == _LEASE), {})
     spec: Json = mine.get("spec", {})
     return spec

@@ -1,14 +1,16 @@
 """What a leader does, from the first list to the end: its parts, wired up, and its tasks.
 
-Owns the start: follow first, list then, work last; so that nothing is decided before everything was
-seen once, and nothing is missed between list and watch. Ends only by being cancelled, or by an
+Owns the start: follow and list, side by side, and work last; so that nothing is decided before
+everything was seen once, and nothing is missed between list and watch. Ends only by being cancelled, or by an
 error that no retry can help.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import gc
+import time
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,13 +22,20 @@ from numavm_operator.clock import Clock
 from numavm_operator.errors import NotFoundError, NotLeaderError
 from numavm_operator.kube.client import KubeClient
 from numavm_operator.kube.events import EventRecorder
-from numavm_operator.kube.lists import list_all
-from numavm_operator.kube.paths import NODES, NUMAHOSTS, NUMAVMS, PRIORITY_CLASSES, leases
+from numavm_operator.kube.lists import list_pages
+from numavm_operator.kube.paths import (
+    NODES,
+    NUMAHOSTS,
+    NUMAVMS,
+    PRIORITY_CLASSES,
+    RESOURCE_QUOTAS,
+    leases,
+)
 from numavm_operator.kube.vms import KubeReader, KubeVmWriter
 from numavm_operator.metrics import Metrics
 from numavm_operator.objects import VmKey
 from numavm_operator.observed import Backlog, Observed
-from numavm_operator.picture import Kind, Picture
+from numavm_operator.picture import Kind, Picture, key_of
 from numavm_operator.ports import Epochs
 from numavm_operator.pulse import Pulse
 from numavm_operator.reconcile.controller import Controller
@@ -43,6 +52,8 @@ What vanished between the first list and kopf's own is not kept for long.
 """
 _RETRY_SECONDS: Final = 2.0
 _LAG_SECONDS: Final = 0.1
+_AT_ONCE: Final = 10
+"""Objects of a list that are read before anything else has its turn."""
 _WATCHES_SECONDS: Final = 10.0
 """How long kopf may take to begin; the lists must do until it does."""
 
@@ -92,6 +103,7 @@ class LeaderDuty:
             metrics=outside.metrics,
             look_at=self._queue.add,
             patience=outside.settings.patience,
+            policy=outside.settings.policy,
         )
         self._controller = Controller(
             picture=self.picture,
@@ -119,13 +131,17 @@ class LeaderDuty:
         await self._await_kinds()
         try:
             async with asyncio.TaskGroup() as tasks:
-                await self._follow(tasks)
+                tasks.create_task(self._measure_lag(), name="lag")
+                watches = self._follow(tasks)
                 await self._list_until_complete()
+                await self._await_watches(watches)
+                # What was listed stays: the collector need not look at it again and again, which takes long enough
+                # to hold up the event loop.
+                gc.freeze()
                 await self._take_up_epoch()
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._recorder.run(), name="events")
                 tasks.create_task(self._judge_hosts(), name="hosts")
-                tasks.create_task(self._measure_lag(), name="lag")
                 tasks.create_task(self._list_again(), name="lists")
                 for number in range(self._settings.workers):
                     tasks.create_task(self._work(), name=f"worker-{number}")
@@ -150,7 +166,8 @@ class LeaderDuty:
                 return
             await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _follow(self, tasks: asyncio.TaskGroup) -> None:
+    def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Event]:
+        """Have kopf begin, which lists by itself and takes its time; return what is set when it has begun."""
         kubeconfig, saw = self._settings.kubeconfig, self._saw
         cluster, namespace = asyncio.Event(), asyncio.Event()
         tasks.create_task(_guarded(follow_cluster(kubeconfig, saw, self._stop, cluster)))
@@ -159,10 +176,13 @@ class LeaderDuty:
                 follow_leases(kubeconfig, self._settings.namespace, saw, self._stop, namespace)
             )
         )
+        return [cluster, namespace]
+
+    async def _await_watches(self, begun: list[asyncio.Event]) -> None:
         try:
             async with asyncio.timeout(_WATCHES_SECONDS):
-                await cluster.wait()
-                await namespace.wait()
+                for one in begun:
+                    await one.wait()
         except TimeoutError:
             log.warning("watches_not_ready", seconds=_WATCHES_SECONDS)
 
@@ -190,17 +210,32 @@ class LeaderDuty:
         paths = {
             Kind.PRIORITY_CLASS: PRIORITY_CLASSES,
             Kind.NODE: NODES,
+            Kind.QUOTA: RESOURCE_QUOTAS,
             Kind.LEASE: leases(self._settings.namespace),
             Kind.HOST: NUMAHOSTS,
             Kind.VM: NUMAVMS,
         }
         news = {}
         for kind, path in paths.items():
-            listed = await list_all(self._outside.client, path)
-            news[kind] = self.picture.replace(kind, listed.items, listed.resource_version)
+            news[kind] = await self._list_kind(kind, path)
         self.picture.complete = True
         self._pulse.listed(news)
         self._outside.metrics.listed.set_to_current_time()
+
+    async def _list_kind(self, kind: Kind, path: str) -> bool:
+        """Replace all of a kind, a few objects at a time; tell whether there was anything new."""
+        news, keys, version = False, set[Hashable](), 0
+        async for page in list_pages(self._outside.client, path):
+            if page.starts_over:
+                keys.clear()
+            for count, raw in enumerate(page.items):
+                news |= self.picture.saw(kind, raw, deleted=False)
+                keys.add(key_of(kind, raw))
+                if count % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            version = page.resource_version
+        self.picture.keep_only(kind, keys, version)
+        return news
 
     async def _list_again(self) -> None:
         await asyncio.sleep(min(_SECOND_LIST_SECONDS, self._settings.resync_seconds))
@@ -226,11 +261,14 @@ class LeaderDuty:
             await asyncio.sleep(_JUDGE_SECONDS)
 
     async def _measure_lag(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, metrics = asyncio.get_running_loop(), self._outside.metrics
         while True:
-            due = loop.time() + _LAG_SECONDS
+            due, busy = loop.time() + _LAG_SECONDS, time.thread_time()
             await asyncio.sleep(_LAG_SECONDS)
-            self._outside.metrics.loop_lag_seconds.observe(max(0.0, loop.time() - due))
+            late = max(0.0, loop.time() - due)
+            metrics.loop_lag_seconds.observe(late)
+            # The rest is time in which the machine ran something else.
+            metrics.loop_held_seconds.observe(min(late, time.thread_time() - busy))
 
     def _backlog(self) -> Backlog:
         return Backlog(len(self._queue), self._queue.oldest_seconds())

@@ -51,6 +51,8 @@ class Ledger:
                 self._released.pop(old.uid, None)
         if new is None:
             return
+        if old is not None and old.labels != new.labels:
+            self._capacity_appeared()  # to VMs that spread from such as it was
         domain = new.status.domain
         if domain is not None and domain.released is not None:
             self._released[new.uid].add((domain.node_name, domain.released))

@@ -40,7 +40,7 @@ class Metrics:
             ["result"],
             registry=self.registry,
         )
-        for result in ("placed", "unschedulable", "undecided", "conflict"):
+        for result in ("placed", "unschedulable", "undecided", "over_quota", "conflict"):
             self.placements.labels(result)
         self.placement_seconds = Histogram(
             "numavm_operator_placement_seconds",
@@ -86,6 +86,12 @@ class Metrics:
         self.loop_lag_seconds = Histogram(
             "numavm_operator_loop_lag_seconds",
             "How late the event loop ran a timer.",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
+            registry=self.registry,
+        )
+        self.loop_held_seconds = Histogram(
+            "numavm_operator_loop_held_seconds",
+            "For how much of that it was at work itself: the rest is a busy machine.",
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0),
             registry=self.registry,
         )

@@ -63,6 +63,7 @@ class Vm:
     status: NumaVMStatus
     unreadable: str | None = None
     """Why the status cannot be read; it may hide a claim."""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def accepted(self) -> NumaVMSpec | None:
@@ -142,6 +143,7 @@ def read_vm(raw: Mapping[str, Any], known: Vm | None = None) -> Vm:
         violations=violations,
         status=status,
         unreadable=unreadable,
+        labels=dict(metadata.get("labels") or {}),
     )
 
 

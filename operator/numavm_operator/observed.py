@@ -95,6 +95,11 @@ class _HostFamilies:
         )
         self.vms = _family("numavm_host_vms", "NumaVMs that hold something here.", ("node",))
         self.orphans = _family("numavm_host_orphans", "Domains whose NumaVM is gone.", ("node",))
+        self.overlap = _family(
+            "numavm_host_pools_overlap",
+            "1 where the kubelet may hand out what NumaVM may hand out.",
+            ("node",),
+        )
         self.cpus = _family(
             "numavm_host_cell_cpus", "CPUs of a host cell by pool.", (*_CELL, "pool")
         )
@@ -124,8 +129,9 @@ class _HostFamilies:
 
     def add(self, host: Host, claims: list[Placement], *, reachable: bool) -> None:
         """Add what is known of a host and of the claims on it."""
-        ready = any(one.type == "Ready" and one.status == "True" for one in host.status.conditions)
-        self.ready.add_metric([host.name], float(ready))
+        stated = {one.type: one.status for one in host.status.conditions}
+        self.ready.add_metric([host.name], float(stated.get("Ready") == "True"))
+        self.overlap.add_metric([host.name], float(stated.get("PoolsExclusive") == "False"))
         self.reachable.add_metric([host.name], float(reachable))
         self.vms.add_metric([host.name], len(host.status.claims))
         self.orphans.add_metric([host.name], sum(one.orphan for one in host.status.claims))

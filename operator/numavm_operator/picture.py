@@ -2,14 +2,14 @@
 
 Caches, ledger and host watch, kept in step, and who must look again when it changes.
 
-Owns the wiring. Every object enters by `saw` or `replace`, whether from a watch, a list, or as the
+Owns the wiring. Every object enters by `saw` or `wrote`, whether from a watch, a list, or as the
 answer to a write; from then on ledger and hosts agree with it. What changed is only ever turned
 into keys in the queue and a nudge for the scheduler.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from numavm_operator.objects import (
     read_priority_class,
     read_vm,
 )
-from numavm_operator.placement import DEFAULT_PRIORITY
+from numavm_operator.quotas import Quota, Quotas, read_quota
 from numavm_operator.reconcile.world import Claimed, HostView, Reach, Waiting, World
 
 DELETED: Final = "DELETED"
@@ -45,6 +45,24 @@ class Kind(StrEnum):
     NODE = "nodes"
     LEASE = "leases"
     PRIORITY_CLASS = "priorityclasses"
+    QUOTA = "resourcequotas"
+
+
+_READERS: Final[Mapping[Kind, Callable[[Mapping[str, Any]], Any]]] = {
+    Kind.HOST: read_host,
+    Kind.NODE: read_node,
+    Kind.LEASE: read_lease,
+    Kind.PRIORITY_CLASS: read_priority_class,
+    Kind.QUOTA: read_quota,
+}
+
+
+def key_of(kind: Kind, raw: Mapping[str, Any]) -> Hashable:
+    """Return the key under which an object of a kind is known."""
+    metadata = raw["metadata"]
+    if kind in (Kind.VM, Kind.QUOTA):
+        return VmKey(metadata["namespace"], metadata["name"])
+    return str(metadata["name"])
 
 
 class Picture:
@@ -70,6 +88,7 @@ class Picture:
         self._wake_scheduler = wake_scheduler
         self.ledger = Ledger(wake_scheduler)
         self.watch = HostWatch(clock)
+        self.quotas = Quotas()
         self.vms: Store[VmKey, Vm] = Store(self._vm_changed)
         self.hosts: Store[str, Host] = Store(self._host_changed)
         self.nodes: Store[str, Node] = Store(self._node_changed)
@@ -77,6 +96,14 @@ class Picture:
         self.priority_classes: Store[str, PriorityClass] = Store(
             lambda _name, _old, _new: self._wake_scheduler()
         )
+        self._stores: dict[Kind, Store[Any, Any]] = {
+            Kind.VM: self.vms,
+            Kind.HOST: self.hosts,
+            Kind.NODE: self.nodes,
+            Kind.LEASE: self.leases,
+            Kind.PRIORITY_CLASS: self.priority_classes,
+            Kind.QUOTA: Store(self._quota_changed),
+        }
         self._by_uid: dict[str, VmKey] = {}
         self._on_host: dict[str, set[VmKey]] = {}
         self._shown: dict[str, tuple[Reach, bool, bool]] = {}
@@ -86,52 +113,29 @@ class Picture:
         self.patient = False
         """Whether even hosts that no object names must have had the time to appear."""
 
-    def saw(self, kind: Kind, raw: Mapping[str, Any], *, deleted: bool) -> None:
-        """Take in one object as a watch shows it."""
-        version = int(raw["metadata"]["resourceVersion"])
-        match kind:
-            case Kind.VM:
-                key = VmKey(raw["metadata"]["namespace"], raw["metadata"]["name"])
-                if deleted:
-                    self.vms.remove(key, version)
-                else:
-                    self.vms.put(key, read_vm(raw, self.vms.get(key)))
-            case Kind.HOST:
-                host = read_host(raw)
-                _take(self.hosts, host.name, host, deleted=deleted)
-            case Kind.NODE:
-                node = read_node(raw)
-                _take(self.nodes, node.name, node, deleted=deleted)
-            case Kind.PRIORITY_CLASS:
-                one = read_priority_class(raw)
-                _take(self.priority_classes, one.name, one, deleted=deleted)
-            case Kind.LEASE:
-                lease = read_lease(raw)
-                if lease.name.startswith(LEASE_PREFIX):
-                    _take(self.leases, lease.name, lease, deleted=deleted)
+    def saw(self, kind: Kind, raw: Mapping[str, Any], *, deleted: bool) -> bool:
+        """Take in one object as a watch or a list shows it; tell whether it was news.
 
-    def replace(self, kind: Kind, items: list[dict[str, Any]], version: int) -> bool:
-        """Take in a full list; tell whether it had anything that was not known."""
-        match kind:
-            case Kind.VM:
-                vms = {}
-                for raw in items:
-                    key = VmKey(raw["metadata"]["namespace"], raw["metadata"]["name"])
-                    vms[key] = read_vm(raw, self.vms.get(key))
-                return self.vms.replace(vms, version)
-            case Kind.HOST:
-                hosts = [read_host(raw) for raw in items]
-                return self.hosts.replace({host.name: host for host in hosts}, version)
-            case Kind.NODE:
-                nodes = [read_node(raw) for raw in items]
-                return self.nodes.replace({node.name: node for node in nodes}, version)
-            case Kind.PRIORITY_CLASS:
-                classes = [read_priority_class(raw) for raw in items]
-                return self.priority_classes.replace({one.name: one for one in classes}, version)
-            case Kind.LEASE:
-                leases = [read_lease(raw) for raw in items]
-                mine = {one.name: one for one in leases if one.name.startswith(LEASE_PREFIX)}
-                return self.leases.replace(mine, version)
+        What is known already is not read again: a list of ten thousand objects in which nothing is new costs little.
+        """
+        metadata = raw["metadata"]
+        if kind is Kind.LEASE and not metadata["name"].startswith(LEASE_PREFIX):
+            return False
+        store, key, version = (
+            self._stores[kind],
+            key_of(kind, raw),
+            int(metadata["resourceVersion"]),
+        )
+        if deleted:
+            return store.remove(key, version)
+        known = store.get(key)
+        if known is not None and known.resource_version >= version:
+            return False
+        return store.put(key, read_vm(raw, known) if kind is Kind.VM else _READERS[kind](raw))
+
+    def keep_only(self, kind: Kind, keys: Collection[Hashable], version: int) -> None:
+        """Take in that a full list made at `version` had these objects and no others; what was seen later stays."""
+        self._stores[kind].keep_only(keys, version)
 
     def wrote(self, vm: Vm) -> None:
         """Take in a VM as the answer to a write."""
@@ -141,16 +145,6 @@ class Picture:
         """Return the VM of this uid."""
         key = self._by_uid.get(uid)
         return self.vms.get(key) if key is not None else None
-
-    def priority_of(self, class_name: str | None) -> int:
-        """Return the priority of a class; of none, or one that does not exist, the global default's, else 0.
-
-        Of several global defaults the smallest counts, as kube-apiserver has it.
-        """
-        found = list(self.priority_classes)
-        named = next((one.value for one in found if one.name == class_name), None)
-        defaults = [one.value for one in found if one.global_default]
-        return named if named is not None else min(defaults, default=DEFAULT_PRIORITY)
 
     def world(self, key: VmKey) -> World | None:
         """Return all that a decision about a VM is made from, or None where there is no such VM."""
@@ -224,6 +218,7 @@ class Picture:
 
     def _vm_changed(self, key: VmKey, old: Vm | None, new: Vm | None) -> None:
         self.ledger.vm_changed(old, new)
+        self.quotas.vm_changed(key, old, new)
         if old is not None:
             self._by_uid.pop(old.uid, None)
             self._on_host.get(old.status.node_name or "", set()).discard(key)
@@ -247,6 +242,10 @@ class Picture:
     def _node_changed(self, name: str, old: Node | None, new: Node | None) -> None:
         if _of_node(old) != _of_node(new):
             self._refresh(name)
+
+    def _quota_changed(self, key: VmKey, _old: Quota | None, new: Quota | None) -> None:
+        self.quotas.quota_changed(key, new)
+        self._wake_scheduler()
 
     def _lease_changed(self, name: str, _old: HostLease | None, new: HostLease | None) -> None:
         if new is not None:
@@ -308,16 +307,3 @@ def _claims_of(host: Host | None) -> set[tuple[str, str]]:
     if host is None:
         return set()
     return {(claim.uid, claim.placement.id) for claim in host.status.claims}
-
-
-def _take(
-    store: Store[str, Any],
-    name: str,
-    item: Host | Node | HostLease | PriorityClass,
-    *,
-    deleted: bool,
-) -> None:
-    if deleted:
-        store.remove(name, item.resource_version)
-    else:
-        store.put(name, item)

@@ -20,6 +20,7 @@ import structlog
 from numavm_api.effective import effective
 from numavm_api.errors import ConflictError, NumaVMError, RejectedError, TransientError
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.placement import Placement
 from numavm_operator.clock import Clock
 from numavm_operator.errors import NotFoundError, NotLeaderError
 from numavm_operator.metrics import Metrics
@@ -39,13 +40,14 @@ from numavm_operator.placement import (
     moved_cells,
     place,
     summary,
-    turn_of,
     turned_back,
 )
 from numavm_operator.ports import Epochs, Reader, VmWriter
+from numavm_operator.reconcile.amending import in_use
 from numavm_operator.reconcile.decide import Amend, Place, decide
 from numavm_operator.reconcile.world import Outcome, Waiting, World
-from numavm_operator.requests import left_out, request_of
+from numavm_operator.requests import left_out, request_of, spread_from
+from numavm_operator.turns import turn_in
 
 UNDECIDED_SECONDS = 5.0
 """When a VM is tried again whose search did not come to an end."""
@@ -183,9 +185,10 @@ class Scheduler:
         if node_name in request.excluded:
             self._waits(vm, Outcome.UNSCHEDULABLE, request.excluded[node_name])
             return
-        moves = moved_cells(claim, effective(spec))
+        used = in_use(world)
+        moves = moved_cells(claim, effective(spec), used)
         fleet = self.picture.ledger.fleet
-        match amend(request, fleet, node_name, claim, moves, self.policy):
+        match amend(request, fleet, node_name, claim, moves, self.policy, used):
             case Placed() as amended:
                 await self._claim(vm, amended)
             case Refusal() as refusal:
@@ -209,14 +212,35 @@ class Scheduler:
                     self.metrics.unschedulable.labels(str(count.cause)).inc(count.hosts)
                 self._queue = self._queue.with_refusal(vm.uid, self._turn(vm), self.clock.seconds())
                 self._review_queue()
-                self._waits(vm, Outcome.UNSCHEDULABLE, summary(result) + self._kept_for(vm))
+                kept = self._queue.kept_for(vm.uid)
+                text = summary(result) + (f". {kept} is kept for it" if kept else "")
+                self._waits(vm, Outcome.UNSCHEDULABLE, text, kept_node=kept)
             case Undecided():
                 self.metrics.placements.labels("undecided").inc()
                 self._waits(vm, Outcome.UNDECIDED, summary(result))
                 self._wake_in(UNDECIDED_SECONDS)
 
+    def _over_quota(self, vm: Vm, placement: Placement) -> bool:
+        """Tell whether a quota of the namespace keeps the VM from a claim; it then waits, and keeps no host."""
+        quotas, namespace = self.picture.quotas, vm.key.namespace
+        if not quotas.limits(namespace):
+            return False
+        if any(key.namespace == namespace for key in self._unsettled):
+            self._waits(vm, Outcome.UNDECIDED, "Waiting to know what another VM's claim became.")
+            self._wake_in(UNSETTLED_SECONDS)
+            return True
+        excess = quotas.excess(vm, placement)
+        if excess is None:
+            return False
+        self.metrics.placements.labels("over_quota").inc()
+        self._out_of_queue(vm.uid)
+        self._waits(vm, Outcome.QUOTA_EXCEEDED, excess)
+        return True
+
     async def _claim(self, vm: Vm, placed: Placed) -> None:
         ledger, placement = self.picture.ledger, placed.placement
+        if self._over_quota(vm, placement):
+            return
         ledger.assume(vm.uid, placed.node_name, placement)
         try:
             written = await self.writer.claim(
@@ -278,6 +302,7 @@ class Scheduler:
             epoch=self.epochs.epoch,
             excluded_hosts={name: excluded.why for name, excluded in out.items()},
             kept=self._queue.closed_to(vm.uid, self._turn(vm)),
+            away=spread_from(vm, spec, self.picture.vms, self.picture.ledger.fleet),
         )
 
     def _host_version(self, name: str) -> int | None:
@@ -285,8 +310,7 @@ class Scheduler:
         return None if host is None else host.resource_version
 
     def _turn(self, vm: Vm) -> Turn:
-        name = vm.spec.priority_class_name if vm.spec is not None else None
-        return turn_of(self.picture.priority_of(name), vm.created, str(vm.key))
+        return turn_in(self.picture.priority_classes, vm)
 
     def _review_queue(self) -> None:
         """Keep a host for who waits too long, and let go of one kept too long."""
@@ -309,19 +333,17 @@ class Scheduler:
             return None
         return host_to_keep(self._request(vm, vm.accepted), self.picture.ledger.fleet)
 
-    def _kept_for(self, vm: Vm) -> str:
-        """Say which host is kept; not for how long, so that the message does not change by itself."""
-        kept = self._queue.kept
-        return f". {kept.node_name} is kept for it" if kept and kept.uid == vm.uid else ""
-
     def _out_of_queue(self, uid: str) -> None:
         kept = self._queue.kept
         self._queue = self._queue.without(uid)
         if kept is not None and self._queue.kept is None:
             self.wake()
 
-    def _waits(self, vm: Vm, outcome: Outcome, message: str) -> None:
-        if self.picture.set_waiting(vm, Waiting(outcome, message)):
+    def _waits(
+        self, vm: Vm, outcome: Outcome, message: str, *, kept_node: str | None = None
+    ) -> None:
+        """Say why a VM waits; not how long a host is kept, so that the message does not change by itself."""
+        if self.picture.set_waiting(vm, Waiting(outcome, message, kept_node)):
             self.look_at(vm.key)
 
     def _no_longer_waits(self, key: VmKey) -> None:

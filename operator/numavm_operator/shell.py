@@ -5,8 +5,8 @@ nothing and write nothing. kopf's own finalizers, annotations, indices, daemons 
 unused (their pitfalls were measured).
 
 Two kopf operators run side by side, because one has either all namespaces or some: NumaVMs,
-NumaHosts, nodes and priority classes are followed in the whole cluster, Leases only in NumaVM's own namespace, so
-that no wider permission is needed.
+NumaHosts, nodes, quotas and priority classes are followed in the whole cluster, Leases only in
+NumaVM's own namespace, so that no wider permission is needed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import kopf
 
 from numavm_api.base import GROUP, VERSION
 from numavm_operator.kube.connection import kopf_connection
+from numavm_operator.kube.lists import PAGE
 from numavm_operator.picture import DELETED, Kind
 
 Saw = Callable[[Kind, Mapping[str, Any], bool], None]
@@ -28,11 +29,12 @@ Saw = Callable[[Kind, Mapping[str, Any], bool], None]
 async def follow_cluster(
     kubeconfig: Path | None, saw: Saw, stop: asyncio.Event, ready: asyncio.Event
 ) -> None:
-    """Follow NumaVMs, NumaHosts, nodes and priority classes until `stop`."""
+    """Follow NumaVMs, NumaHosts, nodes, quotas and priority classes until `stop`."""
     registry = _registry(kubeconfig)
     _on_event(registry, saw, Kind.VM, GROUP, VERSION)
     _on_event(registry, saw, Kind.HOST, GROUP, VERSION)
     _on_event(registry, saw, Kind.NODE, "", "v1")
+    _on_event(registry, saw, Kind.QUOTA, "", "v1")
     _on_event(registry, saw, Kind.PRIORITY_CLASS, "scheduling.k8s.io", "v1")
     await kopf.operator(
         registry=registry,
@@ -86,6 +88,8 @@ def _settings() -> kopf.OperatorSettings:
     # default idle time (measured with 2,000 objects).
     settings.queueing.worker_limit = 50
     settings.queueing.idle_timeout = 0.01
+    # Without it a list of ten thousand objects is held in memory whole.
+    settings.watching.chunk_size = PAGE
     # Against streams that fall silent.
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10

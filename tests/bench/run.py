@@ -14,6 +14,7 @@ BENCHES = {
     "render": "a libvirt domain from spec and claim",
     "start": "from an acknowledged create to Ready, against bare virsh create",
     "density": "100 small VMs, one every 100 ms, against a bare loop",
+    "live": "vCPUs, modules and balloon of a running VM, against bare virsh",
     "rehome": "moving a running VM between host cells, against move_pages(2) alone",
     "scale": "operator with 1,000 NumaHosts and 10,000 NumaVMs: memory, loop lag, writes, restart",
     "footprint": "memory and idle CPU of operator and agent",

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from kubernetes import client
 
+from numavm_api.cpuset import CpuSet
 from numavm_lab.controlplane.credentials import kubeconfig_for_user
 from numavm_lab.controlplane.manifests import kubectl
 from numavm_lab.controlplane.node import WholeNode
@@ -202,6 +203,31 @@ def test_the_built_in_roles_know_numavms(
         )
         answer = client.AuthorizationV1Api(api).create_self_subject_access_review(body)
         assert not answer.status.allowed
+
+
+def test_the_kubelet_says_what_it_may_give_to_pods_and_an_overlap_is_a_condition(
+    cluster: Cluster, vms: Vms
+) -> None:
+    name, last = cluster.node.name, os.cpu_count() - 1
+    others = vms.host(name)["status"]["others"]
+    rest = CpuSet(frozenset(range(last)))
+    assert others["kubelet"]["allocatableCpus"] == str(rest), "all but its reservedSystemCPUs"
+    found = condition(vms.host(name), "PoolsExclusive")
+    assert (found["status"], found["reason"]) == ("True", "Exclusive"), found
+
+    vms.patch_host(name, dedicatedCpus=f"0,{last}")
+    overlap = wait_for(
+        lambda: condition(vms.host(name), "PoolsExclusive"),
+        until=lambda one: one["status"] == "False",
+        describe="the overlap is said",
+    )
+    assert "the kubelet may give CPU 0 of NumaVM's pools to a pod" in overlap["message"]
+    assert f"reservedSystemCPUs hold '0,{last}'" in overlap["message"]
+    vms.patch_host(name, dedicatedCpus=str(last))
+    wait_for(
+        lambda: condition(vms.host(name), "PoolsExclusive")["status"] == "True",
+        describe="the overlap is over",
+    )
 
 
 def test_neither_image_carries_the_others_libraries(cluster: Cluster, vms: Vms) -> None:

@@ -149,6 +149,7 @@ def test_nobody_else_forges_a_claim(admin: NumaVMs, callers: Callers) -> None:
         {"printableStatus": "Running"},
         {"observedGeneration": 7},
         {"refusals": []},
+        {"reservedNodeName": "host-b"},
         {"domain": DOMAIN},
         {"numa": {"cells": [], "verifiedAt": "now"}},
         {"conditions": [condition("Ready")]},

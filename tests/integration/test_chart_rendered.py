@@ -10,7 +10,7 @@ import yaml
 from support.helm import CHART, COMBINATIONS, NAMESPACE, helm, rendered
 
 ROOT = CHART.parents[2]
-MONITORING = {"PodMonitor", "PrometheusRule"}
+MONITORING = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
 
 
 def of_kind(objects: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
@@ -39,6 +39,8 @@ def test_lint_is_strict_about_every_combination(values: list[str]) -> None:
         "agent.periodSeconds=11",
         "agent.maxUnavailable=0",
         "podMonitor.interval=soon",
+        "serviceMonitor.interval=soon",
+        "serviceMonitor.nothing=1",
         "crds.keep=maybe",
     ],
 )
@@ -145,10 +147,36 @@ def test_alerts_and_dashboard_are_those_that_are_tested() -> None:
     shipped = yaml.safe_load((ROOT / "deploy" / "dashboards" / "alerts.yaml").read_text())["groups"]
     for group in groups:
         for rule in group["rules"]:
-            assert rule["annotations"].pop("runbook_url") == f"https://example.org/{rule['alert']}"
+            section = f"#{rule['alert'].lower()}"
+            assert rule["annotations"]["runbook_url"] == f"https://example.org/runbook.md{section}"
+            rule["annotations"]["runbook_url"] = f"docs/runbook.md{section}"
     assert groups == shipped
     board = of_kind(objects, "ConfigMap")["data"]["numavm.json"]
     assert board.strip() == (ROOT / "deploy" / "dashboards" / "numavm.json").read_text().strip()
+
+
+def test_a_service_monitor_finds_the_ports_of_both_and_nothing_is_scraped_twice() -> None:
+    objects = rendered(*COMBINATIONS["service-monitor"])
+    monitor = of_kind(objects, "ServiceMonitor")
+    services = [one for one in objects if one["kind"] == "Service"]
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    assert [one["metadata"]["name"] for one in services] == [
+        "numavm-operator-metrics",
+        "numavm-agent-metrics",
+    ]
+    for service in services:
+        assert wanted <= service["metadata"]["labels"].items()
+        kind = "DaemonSet" if "agent" in service["metadata"]["name"] else "Deployment"
+        template = of_kind(objects, kind)["spec"]["template"]
+        assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+        [port] = service["spec"]["ports"]
+        [container] = template["spec"]["containers"]
+        assert port["targetPort"] in [one["name"] for one in container["ports"]]
+    assert [one["port"] for one in monitor["spec"]["endpoints"]] == ["http"]
+
+    both = ("--set", "serviceMonitor.enabled=true,podMonitor.enabled=true")
+    told = helm("template", "numavm", str(CHART), "--namespace", NAMESPACE, *both, code=1)
+    assert "scraped twice: set one of them to false" in told
 
 
 def test_a_disruption_budget_only_where_it_can_be_kept() -> None:

@@ -15,7 +15,7 @@ from support.helm import COMBINATIONS, rendered
 from support.manifests import NO_CELLS
 from support.wait import wait_for
 
-FOREIGN = {"PodMonitor", "PrometheusRule"}
+FOREIGN = {"PodMonitor", "PrometheusRule", "ServiceMonitor"}
 """Kinds of the Prometheus operator, which is not here."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,10 +11,14 @@ import pytest
 from kubernetes import client
 from typer.testing import CliRunner
 
+from numavm_api.base import GROUP, VERSION
+from numavm_api.cpuset import CpuSet
+from numavm_api.numahost import PLURAL as HOSTS
+from numavm_api.numahost import PciDevice
 from numavm_cli.main import app
 from numavm_lab.controlplane.plane import ControlPlane
 from support.cluster import Callers
-from support.fake_agent import FakeAgent
+from support.fake_agent import FakeAgent, Machine
 from support.operator_process import (
     Json,
     OperatorProcess,
@@ -31,13 +35,26 @@ pytestmark = pytest.mark.usefixtures("fleet_of_its_own")
 
 CPUS_PER_CELL = 3
 """2 cells x 4 CPUs, the first of each left to the host."""
+CARD = {"vendor": "8086", "device": "10d3"}
+CARDS = tuple(
+    PciDevice(
+        address=f"0000:b1:0{at}.0",
+        cell=1,
+        vendor=CARD["vendor"],
+        device=CARD["device"],
+        class_code="0x020000",
+        iommu_group=at,
+    )
+    for at in range(2)
+)
+"""Two network cards, both near host cell 1."""
 AFTER, HOLD = 1.0, 6.0
 """Seconds that a VM waits before a host is kept for it, and that it is kept."""
 
 
 @pytest.fixture(scope="module")
 def host(callers: Callers) -> Iterator[FakeAgent]:
-    with fake_hosts(callers, "queue-a") as agents:
+    with fake_hosts(callers, "queue-a", machine=Machine(devices=CARDS)) as agents:
         yield agents[0]
 
 
@@ -70,6 +87,28 @@ def urgent(callers: Callers) -> Iterator[str]:
     api.delete_priority_class("urgent")
 
 
+@pytest.fixture
+def cards(callers: Callers) -> Iterator[tuple[PciDevice, ...]]:
+    """The host's network cards, which its administrator permits for the test."""
+    hosts = client.CustomObjectsApi(callers.admin())
+
+    def permit(permitted: Json | None) -> None:
+        place = (GROUP, VERSION, HOSTS, "queue-a")
+        merge = "application/merge-patch+json"
+        hosts.patch_cluster_custom_object(
+            *place, {"spec": {"permitted": permitted}}, _content_type=merge
+        )
+        wait_for(
+            lambda: hosts.get_cluster_custom_object(*place)["status"].get("permitted", {}),
+            until=lambda seen: bool(seen.get("pciDevices")) == bool(permitted),
+            describe="the host reports what is permitted",
+        )
+
+    permit({"pciDevices": [CARD]})
+    yield CARDS
+    permit(None)
+
+
 def claimed(status: Json) -> bool:
     return "placement" in status
 
@@ -84,6 +123,35 @@ def message(status: Json) -> str:
 
 def whole_cell(vms: Vms, name: str, **more: Any) -> None:
     vms.create(name, **small(cores=CPUS_PER_CELL), **more)
+
+
+def broken_rules(
+    vms: Vms, callers: Callers, earlier: Mapping[str, Json] | None = None
+) -> list[str]:
+    """Return what the independent reader finds wrong with the claims, as the API server has them.
+
+    Args:
+        vms: The VMs.
+        callers: Of the API server.
+        earlier: Specs by name, of VMs that still hold what they held before a change of spec.
+    """
+    hosts = client.CustomObjectsApi(callers.admin())
+    (host,) = hosts.list_cluster_custom_object(GROUP, VERSION, HOSTS)["items"]
+    claims = [(vm, vm["status"]["placement"]) for vm in vms.all() if claimed(vm["status"])]
+    found = []
+    for vm, claim in claims:
+        others = [other for _, other in claims if other is not claim]
+        spec = (earlier or {}).get(vm["metadata"]["name"], vm["spec"])
+        found += violations(claim, {**vm, "spec": spec}, host, others)
+    return found
+
+
+def explained(vms: Vms, plane: ControlPlane, name: str) -> Json:
+    options = ["-n", vms.namespace, "--kubeconfig", str(plane.admin_kubeconfig)]
+    done = CliRunner().invoke(app, ["explain", name, *options, "-o", "json"])
+    assert done.exit_code == 0, done.output
+    told: Json = json.loads(done.stdout)
+    return told
 
 
 def test_racing_clients_share_out_a_host_and_no_claim_breaks_a_rule(
@@ -103,12 +171,125 @@ def test_racing_clients_share_out_a_host_and_no_claim_breaks_a_rule(
         describe="six placed and four refused",
     )
 
-    placed = [vm for vm in vms.all() if claimed(vm["status"])]
-    hosts = client.CustomObjectsApi(callers.admin())
-    (host,) = hosts.list_cluster_custom_object("numavm.io", "v1alpha1", "numahosts")["items"]
-    for vm in placed:
-        others = [one["status"]["placement"] for one in placed if one is not vm]
-        assert violations(vm["status"]["placement"], vm, host, others) == []
+    assert broken_rules(vms, callers) == []
+
+
+def test_racers_for_scarce_cards_get_them_near_their_cells_whoever_comes_first(
+    vms: Vms, callers: Callers, cards: tuple[PciDevice, ...]
+) -> None:
+    """The VMs that want no card could fill the cards' cell; they do not while a card is free there."""
+    wish = {"name": "card", "source": {"selector": CARD}, "numaAffinity": "Required"}
+    with_card = small()
+    with_card["domain"]["devices"] = {"hostDevices": [wish]}
+    racers = [(f"card-{at}", with_card) for at in range(4)]
+    racers += [(f"plain-{at}", small()) for at in range(CPUS_PER_CELL)]
+
+    def create(racer: tuple[str, Json]) -> None:
+        name, spec = racer
+        Vms(callers.admin(), vms.namespace).create(name, **spec)
+
+    with ThreadPoolExecutor(len(racers)) as clients:
+        list(clients.map(create, racers))
+    wait_for(
+        lambda: [vm.get("status", {}) for vm in vms.all()],
+        until=lambda seen: (sum(map(claimed, seen)), sum(map(refused, seen))) == (5, 2),
+        describe="five placed and two refused",
+    )
+
+    placed = {vm["metadata"]["name"]: vm["status"] for vm in vms.all() if claimed(vm["status"])}
+    held = {
+        name: [one["address"] for one in status["placement"].get("devices", [])]
+        for name, status in placed.items()
+    }
+    assert sorted(held.values()) == [[], [], [], *([card.address] for card in cards)]
+    near = [
+        status["placement"]["cells"][0]["hostCells"]
+        for name, status in placed.items()
+        if held[name]
+    ]
+    assert near == ["1", "1"]
+    waiting = [vm["status"] for vm in vms.all() if not claimed(vm["status"])]
+    assert all("device" in message(status) for status in waiting)
+    assert broken_rules(vms, callers) == []
+
+
+def growing(sockets: int, host_cell: str) -> Json:
+    """Return a VM on one host cell that can grow to two vCPUs while it runs."""
+    binding = {"hostCells": host_cell}
+    cell = {"id": 0, "cpus": "0-1", "memory": "256Mi", "hostBinding": binding}
+    cpu = {
+        "sockets": sockets,
+        "maxSockets": 2,
+        "dedicatedCpuPlacement": True,
+        "numa": {"cells": [cell]},
+    }
+    return {"domain": {"cpu": cpu}}
+
+
+def cpus_of(status: Json) -> CpuSet:
+    return CpuSet.parse(status["placement"]["dedicatedCpus"])
+
+
+def host_cells_of(status: Json) -> str:
+    return str(status["placement"]["cells"][0]["hostCells"])
+
+
+def test_running_vms_grow_while_others_race_for_the_cpus(
+    vms: Vms, callers: Callers, host: FakeAgent
+) -> None:
+    """A claim is amended on its host cell or not at all, and as soon as capacity appears; nothing is restarted."""
+    growers = {"grows-0": "0", "grows-1": "1"}
+    for name, cell in growers.items():
+        vms.create(name, **growing(1, cell))
+    before = {
+        name: vms.wait(name, lambda status: "domain" in status, "it runs") for name in growers
+    }
+    assert [len(cpus_of(status)) for status in before.values()] == [1, 1]
+
+    def create(number: int) -> None:
+        Vms(callers.admin(), vms.namespace).create(f"vm-{number}")
+
+    def grow(name: str) -> None:
+        Vms(callers.admin(), vms.namespace).patch(name, {"spec": growing(2, growers[name])})
+
+    free = 2 * CPUS_PER_CELL - len(growers)
+    newcomers = [f"vm-{number}" for number in range(free)]
+    with ThreadPoolExecutor(2 * free) as clients:
+        done = [clients.submit(create, number) for number in range(free)]
+        done += [clients.submit(grow, name) for name in growers]
+        for one in done:
+            one.result()
+    wait_for(
+        lambda: [vm.get("status", {}) for vm in vms.all()],
+        until=lambda seen: (
+            sum(len(cpus_of(status)) for status in seen if claimed(status)) == 2 * CPUS_PER_CELL
+            and not any("previous" in status.get("placement", {}) for status in seen)
+        ),
+        describe="every CPU is held, once",
+    )
+    held = {name: cpus_of((vms.get(name) or {})["status"]) for name in growers}
+    small_still = {name: growing(1, growers[name]) for name, cpus in held.items() if len(cpus) == 1}
+    assert broken_rules(vms, callers, small_still) == []
+
+    for name in newcomers:
+        vms.delete(name)
+    for name, cell in growers.items():
+        grown = vms.wait(
+            name,
+            lambda status: (
+                len(cpus_of(status)) == 2
+                and status["domain"]["placementId"] == status["placement"]["id"]
+                and "previous" not in status["placement"]
+            ),
+            "it has grown, and holds nothing beside that",
+        )
+        assert host_cells_of(grown) == cell
+        assert cpus_of(before[name]) <= cpus_of(grown)
+        assert grown["domain"]["startedAt"] == before[name]["domain"]["startedAt"]
+    for name in newcomers:
+        vms.wait_gone(name)
+    assert broken_rules(vms, callers) == []
+    assert [error for error in host.errors if "amended" in error] == []
 
 
 def test_of_waiting_vms_the_one_of_higher_priority_goes_first(vms: Vms, urgent: str) -> None:
@@ -127,7 +308,7 @@ def test_of_waiting_vms_the_one_of_higher_priority_goes_first(vms: Vms, urgent: 
     assert not claimed(vms.get("old")["status"])  # type: ignore[index]
 
 
-def test_a_host_is_kept_for_a_large_vm_until_it_fits(vms: Vms) -> None:
+def test_a_host_is_kept_for_a_large_vm_until_it_fits(vms: Vms, control_plane: ControlPlane) -> None:
     for name in ("one", "two", "three", "four"):
         vms.create(name)
         vms.wait(name, claimed, "claimed")
@@ -137,10 +318,16 @@ def test_a_host_is_kept_for_a_large_vm_until_it_fits(vms: Vms) -> None:
     vms.create("small")
 
     vms.wait("small", lambda status: "kept for" in message(status), "kept away")
+    kept = vms.wait("large", lambda status: "reservedNodeName" in status, "said in its status")
+    assert kept["reservedNodeName"] == "queue-a"
+    told = explained(vms, control_plane, "small")["hosts"][0]
+    assert (told["cause"], told["message"]) == ("Kept", f"kept for {vms.namespace}/large")
+    assert explained(vms, control_plane, "large")["hosts"][0]["cause"] != "Kept"
     for name in ("one", "two", "three", "four"):
         vms.delete(name)
     vms.wait("large", claimed, "claimed")
     vms.wait("small", claimed, "claimed once the large one is")
+    vms.wait("large", lambda status: "reservedNodeName" not in status, "nothing is kept any more")
     for name in ("one", "two", "three", "four"):
         vms.wait_gone(name)
 
@@ -157,7 +344,8 @@ def test_what_is_kept_in_vain_is_let_go_after_its_time(vms: Vms, operator: Opera
     status = vms.wait("small", claimed, "claimed after the time limit", HOLD + 20)
 
     assert status["nodeName"] == "queue-a"
-    assert not claimed(vms.get("large")["status"])  # type: ignore[index]
+    large = vms.wait("large", lambda status: "reservedNodeName" not in status, "let go")
+    assert not claimed(large)
     assert operator.logged("host_let_go")
 
 
@@ -196,14 +384,9 @@ def test_explain_reads_the_cluster(vms: Vms, control_plane: ControlPlane) -> Non
     vms.wait("vm", claimed, "claimed")
     whole_cell(vms, "wide", nodeSelector={"no": "node"})
 
-    def explained(name: str) -> Json:
-        options = ["-n", vms.namespace, "--kubeconfig", str(control_plane.admin_kubeconfig)]
-        done = CliRunner().invoke(app, ["explain", name, *options, "-o", "json"])
-        assert done.exit_code == 0, done.output
-        told: Json = json.loads(done.stdout)
-        return told
-
-    placed = explained("vm")
+    placed = explained(vms, control_plane, "vm")
     assert (placed["chosen"], placed["held"]) == ("queue-a", ["queue-a"])
-    host = next(one for one in explained("wide")["hosts"] if one["node"] == "queue-a")
+    host = next(
+        one for one in explained(vms, control_plane, "wide")["hosts"] if one["node"] == "queue-a"
+    )
     assert host["cause"] == "NodeSelector"

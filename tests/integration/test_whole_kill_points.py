@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from numavm_api.killpoints import OPERATION_POINTS, KillPoint
+from numavm_api.killpoints import HOT_POINTS, OPERATION_POINTS, KillPoint
 from numavm_lab.controlplane.settings import Component
 from support.vms import Manifest, Vms, is_ready, told, vm_manifest
 from support.wait import wait_for
@@ -47,7 +47,9 @@ def until_with_revival(
     return dict(seen)
 
 
-@pytest.mark.parametrize("point", sorted(set(KillPoint) - set(OPERATION_POINTS)), ids=str)
+@pytest.mark.parametrize(
+    "point", sorted(set(KillPoint) - {*OPERATION_POINTS, *HOT_POINTS}), ids=str
+)
 def test_killed_in_a_start_or_a_stop_it_converges(
     running: Whole, vms: Vms, point: KillPoint
 ) -> None:

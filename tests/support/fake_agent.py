@@ -41,6 +41,7 @@ from numavm_api.numahost import (
     HostMemory,
     NumaHostSpec,
     NumaHostStatus,
+    PciDevice,
 )
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
@@ -85,6 +86,7 @@ class Machine:
     cells: int = 2
     cpus_per_cell: int = 4
     memory_per_cell: Bytes = field(default_factory=lambda: Bytes(8 * GIBIBYTE))
+    devices: tuple[PciDevice, ...] = ()
 
     def report(self) -> list[HostCell]:
         """Return its cells as NumaHost reports them."""
@@ -223,6 +225,8 @@ class FakeAgent:
         domain = self.domains.get(vm["metadata"]["uid"])
         if not wanted.runs:
             self._release(vm, status, wanted, after)
+        elif domain is not None and self._amends(status.placement, domain):
+            self._change(vm, status.placement, domain, after)
         elif domain is None or domain.placement.id != status.placement.id:
             self._admit(vm, spec, status, after)
         elif domain.state is not DomainState.RUNNING or domain.restart_token != spec.restart_token:
@@ -315,6 +319,30 @@ class FakeAgent:
         self.ever_started.append((domain.uid, placement.id))
         after.append(lambda: self._tell_running(vm, domain))
 
+    def _amends(self, placement: Placement, domain: FakeDomain) -> bool:
+        return placement.previous is not None and placement.previous.id == domain.placement.id
+
+    def _change(
+        self,
+        vm: dict[str, Any],
+        placement: Placement,
+        domain: FakeDomain,
+        after: list[Callable[[], None]],
+    ) -> None:
+        """Take over the claim that amends the domain's, which goes on; not where a CPU of it is another's."""
+        overlap = self._overlap(placement, domain.uid)
+        if overlap:
+            self.errors.append(f"{domain.name}: CPU {overlap} of an amended claim is taken")
+        else:
+            domain.placement = placement.alone
+        after.append(lambda: self._tell_running(vm, domain))
+
+    def _overlap(self, placement: Placement, uid: str) -> CpuSet:
+        held = CpuSet.union_of(
+            domain.placement.dedicated_cpus for domain in self.domains.values() if domain.uid != uid
+        )
+        return placement.dedicated_cpus & (held | self.taken)
+
     def _judge(
         self, placement: Placement, spec: NumaVMSpec, uid: str
     ) -> tuple[ClaimRefusalReason, str] | None:
@@ -322,10 +350,7 @@ class FakeAgent:
             return ClaimRefusalReason.STALE_EPOCH, f"epoch {placement.epoch} < {self.highest_epoch}"
         if placement.request_hash != request_hash(spec):
             return ClaimRefusalReason.SPEC_CHANGED, "the spec has changed since"
-        held = CpuSet.union_of(
-            domain.placement.dedicated_cpus for domain in self.domains.values() if domain.uid != uid
-        )
-        overlap = placement.dedicated_cpus & (held | self.taken)
+        overlap = self._overlap(placement, uid)
         if overlap:
             return ClaimRefusalReason.CPU_TAKEN, f"CPU {overlap} of {self.name} is taken"
         return None
@@ -500,6 +525,8 @@ class FakeAgent:
             cells=cells,
             pools=pools,
             claims=claims,
+            pci_devices=list(self.machine.devices),
+            permitted=spec.permitted,
         )
 
     def _renew(self, host_version: str) -> None:

@@ -19,9 +19,11 @@ COMBINATIONS: dict[str, list[str]] = {
         "podMonitor.enabled=true",
         "podMonitor.labels.release=main",
         "prometheusRule.enabled=true",
-        "prometheusRule.runbookUrl=https://example.org/",
+        "prometheusRule.runbookUrl=https://example.org/runbook.md",
         "dashboard.enabled=true",
     ],
+    "service-monitor": ["serviceMonitor.enabled=true", "serviceMonitor.labels.release=main"],
+    "service-monitor-without-agents": ["serviceMonitor.enabled=true", "agent.enabled=false"],
     "without-agents": ["agent.enabled=false", "networkPolicy.enabled=true"],
     "one-on-the-node": [
         "operator.replicas=1",

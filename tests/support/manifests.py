@@ -149,7 +149,15 @@ GOOD: Mapping[str, Spec] = {
     },
     "as-much-as-may-be-added": {
         **TWO_CELLS,
-        "placement": {"reserveMaximum": True, "lastLevelCache": "Whole", "cellSharing": "Allow"},
+        "placement": {
+            "reserveMaximum": True,
+            "lastLevelCache": "Whole",
+            "cellSharing": "Allow",
+            "spread": [
+                {"labelSelector": {"matchLabels": {"app": "db"}}},
+                {"labelSelector": {"matchLabels": {"app": "web", "tier": "a"}}, "over": "Cell"},
+            ],
+        },
     },
     "everything-about-cells": {
         "domain": {

@@ -156,12 +156,12 @@ class Vms:
     api_client: client.ApiClient
     namespace: str
 
-    def create(self, name: str, **spec: Any) -> Json:
+    def create(self, name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> Json:
         """Create a VM: one dedicated vCPU and 256Mi, unless `spec` says otherwise."""
         body = {
             "apiVersion": API_VERSION,
             "kind": "NumaVM",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": labels or {}},
             "spec": {**small(), **spec},
         }
         return self._api().create_namespaced_custom_object(*self._path(), body)

@@ -48,7 +48,14 @@ class Cost:
 class Oracle:
     """Knows everything about one host under some claims."""
 
-    def __init__(self, host: dict[str, Any], claims: Sequence[Placement]) -> None:
+    def __init__(
+        self,
+        host: dict[str, Any],
+        claims: Sequence[Placement],
+        closed: frozenset[int] = frozenset(),
+    ) -> None:
+        """Take a host; on the host cells that are `closed` the VM may have nothing."""
+        self.closed = closed
         self.facts = HostFacts.of(host)
         self.claims = claims
         status = NumaHostStatus.model_validate(host["status"])
@@ -141,7 +148,8 @@ class Oracle:
                 sizes = range(1, len(with_cpus) + 1)
                 choices.append([one for size in sizes for one in combinations(with_cpus, size)])
         for one in product(*choices):
-            if self._apart(vm, one):
+            touched = {node for nodes in one for node in nodes}
+            if self._apart(vm, one) and not touched & self.closed:
                 yield one
 
     def _apart(self, vm: EffectiveVM, one: Map) -> bool:

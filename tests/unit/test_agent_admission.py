@@ -122,7 +122,7 @@ REFUSALS: list[tuple[str, ClaimRequest, HostState, Why, str]] = [
     (
         "foreign",
         request(),
-        host(others=OtherUsers(cpus=CpuSet.of(3))),
+        host(others=OtherUsers(domain_cpus=CpuSet.of(3))),
         Why.CPU_TAKEN,
         "CPU 3 is held by a domain that NumaVM did not start",
     ),

@@ -92,13 +92,14 @@ def test_what_is_the_same_after_defaulting_is_not_pending(
     ("running", "wanted", "changes"),
     [
         (
-            modules(DIMM),
+            modules(VIRTIO_MEM),
             spec({"memory": MAXIMUM}),
             [
-                "spec.domain.devices.memory[d].cell: 0 -> nothing",
-                "spec.domain.devices.memory[d].dimm: {} -> nothing",
-                "spec.domain.devices.memory[d].name: d -> nothing",
-                "spec.domain.devices.memory[d].size: 512Mi -> nothing",
+                "spec.domain.devices.memory[v].cell: 0 -> nothing",
+                "spec.domain.devices.memory[v].name: v -> nothing",
+                "spec.domain.devices.memory[v].size: 512Mi -> nothing",
+                "spec.domain.devices.memory[v].virtioMem.block: 2Mi -> nothing",
+                "spec.domain.devices.memory[v].virtioMem.requested: 64Mi -> nothing",
             ],
         ),
         (
@@ -246,6 +247,12 @@ def test_more_vcpus_of_those_the_guest_can_have_are_live_and_fewer_are_not() -> 
     assert effects_of(spec(finer), spec(fine)) == {"onlineVcpus": Effect.RESTART}
 
 
+def test_vcpus_that_qemu_can_take_out_go_while_the_guest_runs() -> None:
+    for removable, effect in (("1", Effect.LIVE), ("2-3", Effect.RESTART)):
+        found = field_changes(cpus(sockets=2), cpus(sockets=1), removable=CpuSet.parse(removable))
+        assert [one.effect for one in found] == [effect]
+
+
 def test_a_guest_with_another_maximum_is_another_guest() -> None:
     assert set(effects_of(cpus(sockets=1), cpus(sockets=2, maxSockets=8)).values()) == {
         Effect.RESTART
@@ -275,14 +282,27 @@ def module_effects(running: NumaVMSpec, wanted: NumaVMSpec) -> set[Effect]:
     return {one.effect for one in field_changes(running, wanted)}
 
 
-def test_a_dimm_is_plugged_into_a_running_guest_that_has_room_and_nothing_is_taken_out() -> None:
+def test_dimms_come_and_go_while_the_guest_runs_where_it_has_room() -> None:
     assert module_effects(with_dimms(), with_dimms("m1")) == {Effect.LIVE}
     assert module_effects(with_dimms("m1"), with_dimms("m0", "m1")) == {Effect.LIVE}
-    assert module_effects(with_dimms("m1"), with_dimms()) == {Effect.RESTART}
-    assert module_effects(with_dimms("m1"), with_dimms("m0")) == {Effect.RESTART}
+    assert module_effects(with_dimms("m1"), with_dimms()) == {Effect.LIVE}
+    assert module_effects(with_dimms("m1"), with_dimms("m0")) == {Effect.LIVE}
     assert Effect.RESTART in module_effects(with_dimms(), with_dimms("m1", room="8Gi"))
-    other = with_dimms(v0={"virtioMem": {"requested": "512Mi"}})
-    assert module_effects(with_dimms(), other) == {Effect.RESTART}
+
+
+def test_virtio_mem_comes_and_is_resized_while_the_guest_runs_but_does_not_go() -> None:
+    half, all_of_it = (
+        with_dimms(v0={"virtioMem": {"requested": amount}}) for amount in ("512Mi", "1Gi")
+    )
+    assert module_effects(with_dimms(), half) == {Effect.LIVE}
+    assert module_effects(half, all_of_it) == {Effect.LIVE}
+    assert module_effects(all_of_it, half) == {Effect.LIVE}
+    assert module_effects(half, with_dimms()) == {Effect.RESTART}
+    other_blocks = with_dimms(v0={"virtioMem": {"requested": "512Mi", "block": "4Mi"}})
+    assert Effect.RESTART in module_effects(half, other_blocks)
+    assert module_effects(with_dimms(), with_dimms(n0={"nvdimm": {"path": "/srv/n"}})) == {
+        Effect.RESTART
+    }
 
 
 @pytest.mark.parametrize(("plugged", "names"), [("1Gi", ["m0"]), ("2Gi", ["m0", "m1"])])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from numavm_agent.domain.metadata import DomainRecord, metadata_xml, read_metadata
 from numavm_agent.reconcile.changes import applied_live
-from numavm_agent.reconcile.decide import Change, change_phase
+from numavm_agent.reconcile.decide import Change, News, Wish, change_phase
 from numavm_agent.reconcile.rehome import (
     BATCH,
     Seen,
@@ -265,7 +265,7 @@ def test_a_change_is_asked_for_by_a_claim_that_names_the_domains_own(
     refused: DomainRefusal | None,
     change: Change,
 ) -> None:
-    assert change == change_phase(known, stated, refused, spec())
+    assert change == change_phase(known, stated, refused, Wish(spec()))
 
 
 def test_what_the_claim_allows_already_is_only_noted() -> None:
@@ -276,9 +276,11 @@ def test_what_the_claim_allows_already_is_only_noted() -> None:
     elsewhere = [{**bound[0], "hostBinding": {"hostCells": "2"}}, bound[1]]
     for cells, change in ((bound, Change.SPEC), (elsewhere, Change.SPEC)):
         wanted = with_cells(cells)
-        assert change == change_phase(record(), claim(), None, wanted)
+        assert change == change_phase(record(), claim(), None, Wish(wanted))
     noted = replace(record(), spec=applied_live(spec(), with_cells(elsewhere), claim()))
-    assert change_phase(noted, claim(), None, with_cells(elsewhere)) is Change.NONE
+    assert change_phase(noted, claim(), None, Wish(with_cells(elsewhere))) is Change.NONE
+    lost = Wish(with_cells(elsewhere), news=News.LOSS)
+    assert change_phase(noted, claim(), None, lost) is Change.SPEC
     assert [cell.host_cells for cell in effective(noted.spec).cells] == [None, CpuSet.of(1)]
 
 

@@ -268,7 +268,7 @@ def test_a_host_that_is_being_probed_is_not_ready_and_keeps_what_was_known() -> 
             "CPU 1,3 is held by ns/b and ns/a",
         ),
         (
-            host_view(claims=(held(claim(), "a"),), others=OtherUsers(cpus=CpuSet.of(3))),
+            host_view(claims=(held(claim(), "a"),), others=OtherUsers(domain_cpus=CpuSet.of(3))),
             "ClaimsConsistent",
             Reason.OVERLAP,
             "CPU 3 of ns/a is pinned by a domain",

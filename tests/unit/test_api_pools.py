@@ -111,7 +111,7 @@ def test_shared_cpus_are_what_dedicated_vms_leave() -> None:
 
 
 def test_cpus_of_others_are_not_offered() -> None:
-    others = OtherUsers(cpus=CpuSet.parse("2,6"))
+    others = OtherUsers(domain_cpus=CpuSet.parse("2,6"))
     expected = {"dedicated": "1,3,5,7", "shared": "1,3,5,7", "housekeeping": "0,4"}
 
     assert expected == pools({}, others=others)
@@ -185,7 +185,7 @@ def test_no_cpu_is_offered_twice_whatever_is_named(
     kubelet: bool,  # noqa: FBT001 - hypothesis hands arguments over by position
 ) -> None:
     spec = NumaHostSpec(reserved_cpus=reserved, dedicated_cpus=dedicated, shared_cpus=shared)
-    others = OtherUsers(kubelet_runs=kubelet, cpus=CpuSet(foreign))
+    others = OtherUsers(kubelet_runs=kubelet, domain_cpus=CpuSet(foreign))
     held = holding("5-6")
     found: EffectivePools = effective_pools(spec, host(2, 4, 1), [held], others)
 

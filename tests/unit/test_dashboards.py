@@ -10,6 +10,8 @@ import pytest
 
 from support.prometheus import DASHBOARDS, alert_rules
 
+RUNBOOK = DASHBOARDS.parents[1] / "docs" / "runbook.md"
+
 
 def promtool(*words: str) -> str:
     program = shutil.which("promtool")
@@ -37,6 +39,22 @@ def test_each_alert_says_what_it_means(rule: dict[str, object]) -> None:
     assert {"summary", "description"} <= set(rule["annotations"])
     assert rule["labels"]["severity"] in {"warning", "critical"}
     assert rule["for"]
+
+
+def test_the_runbook_has_a_section_for_each_alert_and_no_other() -> None:
+    sections = re.findall(r"(?m)^## (NumaVM\S*)$", RUNBOOK.read_text())
+    assert sections == [rule["alert"] for rule in alert_rules()]
+    for rule in alert_rules():
+        anchor = f"docs/runbook.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == anchor
+
+
+@pytest.mark.parametrize(
+    "section", RUNBOOK.read_text().split("\n## ")[1:], ids=lambda one: one.split("\n")[0]
+)
+def test_each_section_says_what_it_means_how_to_look_and_what_to_do(section: str) -> None:
+    for part in ("**Means.**", "**Look.**", "**Do.**"):
+        assert part in section
 
 
 def test_panels_neither_overlap_nor_share_a_number() -> None:

@@ -52,5 +52,5 @@ def test_the_command_makes_the_same_change_as_the_manifest() -> None:
     for operation in patch_of(VM, moves):
         number = int(re.findall(r"/cells/(\d+)/hostBinding", operation["path"])[0])
         cells[number] = {**cells[number], "hostBinding": operation["value"]}
-    (swap,) = [block for block in CHANGES if "cells:" in block]
+    swap = next(block for block in CHANGES if "cells:" in block)
     assert list(cells.values()) == yaml.safe_load(swap)["spec"]["domain"]["cpu"]["numa"]["cells"]

@@ -122,6 +122,43 @@ def test_what_a_vm_holds_itself_does_not_stand_in_its_way(tmp_path: Path) -> Non
     assert explained(own, path)["chosen"] is None
 
 
+def waiting(name: str, created: str, **status: Any) -> dict[str, Any]:
+    return {
+        **KIND,
+        "kind": "NumaVM",
+        "metadata": {"name": name, "uid": name, "creationTimestamp": created},
+        "spec": vm(cores=1, memory="1Gi"),
+        "status": status,
+    }
+
+
+def test_a_host_kept_for_another_vm_is_named_with_whose_it_is(tmp_path: Path) -> None:
+    large = waiting("large", "2026-01-02T00:00:00Z", reservedNodeName="host-a")
+    urgent = waiting("urgent", "2026-01-03T00:00:00Z")
+    urgent["spec"]["priorityClassName"] = "high"
+    vms = [
+        waiting("older", "2026-01-01T00:00:00Z"),
+        large,
+        urgent,
+        waiting("later", "2026-01-03T00:00:00Z"),
+    ]
+    high = {"kind": "PriorityClass", "metadata": {"name": "high"}, "value": 1000}
+    path = tmp_path / "fleet.yaml"
+    path.write_text(yaml.safe_dump_all([numahost("host-a"), high, *vms]))
+
+    def told(name: str) -> dict[str, Any]:
+        done = run("explain", name, "--fleet", path, "-o", "json")
+        assert done.exit_code == 0, done.output
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    (host_a,) = told("later")["hosts"]
+    assert (host_a["cause"], host_a["message"]) == ("Kept", "kept for default/large")
+    assert [told(name)["chosen"] for name in ("older", "large", "urgent")] == ["host-a"] * 3
+    not_yet_there = manifest(tmp_path, vm(cores=1, memory="1Gi"))
+    assert explained(not_yet_there, path)["hosts"][0]["cause"] == "Kept"
+
+
 def test_a_mistake_is_one_sentence(tmp_path: Path, fleet: Path) -> None:
     both = run(
         "explain", "db", "-f", manifest(tmp_path, vm(cores=1, memory="1Gi")), "--fleet", fleet

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from numavm_api.conditions import ClaimRefusalReason, ConditionType, Reason
+from numavm_api.conditions import ClaimRefusalReason, Condition, ConditionType, Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.numavm import RunStrategy
 from numavm_api.placement import Placement
-from numavm_api.vm_status import DomainRefusal, DomainState, DomainStatus
+from numavm_api.quantity import GIBIBYTE, Bytes
+from numavm_api.vm_status import (
+    CpuTopologyStatus,
+    DomainRefusal,
+    DomainState,
+    DomainStatus,
+    MemoryStatus,
+    ModuleStatus,
+)
 from numavm_operator.ledger import Ledger
 from numavm_operator.placement import turned_back
-from numavm_operator.reconcile.amending import capacity_reserved
+from numavm_operator.reconcile.amending import capacity_reserved, in_use
 from numavm_operator.reconcile.decide import (
     Amend,
     Conclude,
@@ -23,6 +32,7 @@ from numavm_operator.reconcile.decide import (
     WriteBack,
     decide,
 )
+from numavm_operator.reconcile.ready import ready
 from numavm_operator.reconcile.report import report
 from numavm_operator.reconcile.world import Outcome, Reach, Waiting, World
 from support.operator_worlds import NODE, UID, WorldMaker, claim, reported
@@ -150,3 +160,75 @@ def test_a_vm_that_cannot_go_where_the_spec_wants_it_is_not_ready() -> None:
     assert (ready.status, ready.reason) == ("False", "NoRoom")
     assert "guest cell 0 on 1, not 0" in ready.message
     assert "no room" in ready.message
+
+
+def told(
+    hot: str = "True", reason: Reason = Reason.NO_CHANGE, generation: int = 1, **module: Any
+) -> World:
+    """Return a running VM whose agent has told of its vCPUs and memory."""
+    kinds = (ConditionType.HOT_VCPU_CHANGE, ConditionType.HOT_MEMORY_CHANGE)
+    conditions = [
+        Condition.model_validate(
+            {
+                "type": kind,
+                "status": hot,
+                "reason": reason,
+                "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+                "observedGeneration": generation,
+            }
+        )
+        for kind in kinds
+    ]
+    made = world(conditions=conditions, domain=runs(observed_generation=1))
+    topology = CpuTopologyStatus(
+        sockets=1, dies=1, cores=1, threads=1, online_vcpus=CpuSet.of(0), vcpus=1
+    )
+    size = Bytes(GIBIBYTE)
+    devices = [ModuleStatus(**{"name": "m", "model": "dimm", "cell": 0, "size": size} | module)]
+    memory = MemoryStatus(
+        guest_at_boot=size, guest_requested=size, guest_current=size, devices=devices
+    )
+    update = {"current_cpu_topology": topology, "memory": memory}
+    status = made.vm.status.model_copy(update=update)
+    return replace(made, vm=replace(made.vm, status=status))
+
+
+@pytest.mark.parametrize(
+    ("module", "beside"),
+    [
+        ({}, {0: GIBIBYTE}),
+        ({"model": "nvdimm"}, {}),
+        ({"model": "virtio-pmem", "cell": None}, {}),
+        ({"model": "virtio-mem", "requested": Bytes(0), "current": Bytes(64)}, {0: 64}),
+        ({"model": "virtio-mem", "requested": Bytes(128), "current": Bytes(64)}, {0: 128}),
+    ],
+)
+def test_what_a_guest_has_is_its_agents_word(
+    module: dict[str, Any], beside: dict[int, int]
+) -> None:
+    used = in_use(told(**module))
+    assert used is not None
+    assert (dict(used.beside), used.vcpus) == (beside, CpuSet.of(0))
+
+
+def test_nothing_is_let_go_while_something_is_about_to_change() -> None:
+    assert in_use(told("Unknown", Reason.AWAITING_GUEST)) is None
+    assert in_use(told("False", Reason.GUEST_REFUSED)) is None
+    assert in_use(told(generation=0)) is None
+    assert in_use(world()) is None
+
+
+@pytest.mark.parametrize(
+    ("hot", "reason", "is_ready", "says"),
+    [
+        ("True", Reason.NO_CHANGE, "True", Reason.RUNNING),
+        ("False", Reason.GUEST_REFUSED, "False", Reason.GUEST_REFUSED),
+        ("Unknown", Reason.AWAITING_GUEST, "False", Reason.CHANGING),
+    ],
+)
+def test_a_vm_is_ready_when_its_changes_are_done(
+    hot: str, reason: Reason, is_ready: str, says: Reason
+) -> None:
+    verdict = ready(told(hot, reason))
+    assert (verdict.status, verdict.reason) == (is_ready, says)

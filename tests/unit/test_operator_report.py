@@ -204,6 +204,23 @@ def test_what_waits_says_why(outcome: Outcome, reason: Reason, expected: Printab
     assert word(world) is expected
 
 
+def test_the_host_kept_for_a_vm_is_named_only_while_it_waits_for_one() -> None:
+    waits = Waiting(Outcome.UNSCHEDULABLE, "because", kept_node=NODE)
+    worlds = [
+        WorldMaker(waiting=waits),
+        WorldMaker(waiting=waits, placement=claim()),
+        WorldMaker(waiting=waits, strategy=RunStrategy.HALTED),
+        WorldMaker(waiting=Waiting(Outcome.UNSCHEDULABLE, "because")),
+    ]
+
+    assert [report(one.make(), now=NOW).reserved_node_name for one in worlds] == [
+        NODE,
+        None,
+        None,
+        None,
+    ]
+
+
 def test_what_waits_names_the_refusals() -> None:
     refusal = Refusal(
         node_name=NODE,

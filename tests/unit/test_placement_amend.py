@@ -8,6 +8,7 @@ import pytest
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.placement import Placement
+from numavm_api.quantity import GIBIBYTE, Bytes
 from numavm_operator.placement import (
     Cause,
     Fleet,
@@ -17,6 +18,7 @@ from numavm_operator.placement import (
     amend,
     moved_cells,
 )
+from numavm_operator.placement.amend import InUse
 from support.placement_examples import fleet, host, placed, request, vm
 
 TWO = ({"cpus": "0-1", "memory": "1Gi"}, {"cpus": "2-3", "memory": "1Gi"})
@@ -31,11 +33,17 @@ def running(where: Fleet, spec: dict[str, Any], uid: str = "vm") -> tuple[Fleet,
     return where.with_claim(found.node_name, uid, found.placement), found.placement
 
 
-def amended(where: Fleet, spec: dict[str, Any], claim: Placement, **moves: str) -> Placed | Refusal:
+def amended(
+    where: Fleet,
+    spec: dict[str, Any],
+    claim: Placement,
+    used: InUse | None = None,
+    **moves: str,
+) -> Placed | Refusal:
     """Move guest cells (`cell0="1"`) of the VM named vm."""
     wanted = {int(cell.removeprefix("cell")): CpuSet.parse(text) for cell, text in moves.items()}
     wish = request(spec, "vm", placement_id="next", epoch=4)
-    outcome = amend(wish, where, "host-a", claim, wanted, Policy())
+    outcome = amend(wish, where, "host-a", claim, wanted, Policy(), used)
     assert isinstance(outcome, Placed | Refusal), outcome
     return outcome
 
@@ -218,3 +226,48 @@ def test_a_module_is_booked_on_the_host_cell_of_its_guest_cell_or_refused_with_n
     refusal = amended(where, with_module("8Gi"), claim, cell1="1")
     assert isinstance(refusal, Refusal)
     assert [count.cause for count in refusal.counts] == [Cause.MEMORY]
+
+
+def test_raised_memory_of_a_running_cell_is_booked_beside_what_it_booted_with() -> None:
+    def grown(memory: str, maximum: str | None = "16Gi") -> dict[str, Any]:
+        spec = vm({**BOUND[0], "memory": memory}, BOUND[1], cores=4)
+        spec["domain"]["memory"] = {"maxGuest": maximum} if maximum else {}
+        return spec
+
+    where, claim = running(fleet(host(cells=2, cores=6)), grown("1Gi"))
+    assert moved_cells(claim, request(grown("2Gi")).vm) == {0: CpuSet.of(0)}
+    assert moved_cells(claim, request(grown("2Gi", None)).vm) == {}
+    assert moved_cells(claim, request(grown("1025Mi")).vm) == {}
+    after = amended(where, grown("2Gi"), claim, cell0="0")
+    assert isinstance(after, Placed)
+    assert (after.placement.cells[0].memory, after.placement.cells[0].plugged) == (
+        GIBIBYTE,
+        GIBIBYTE,
+    )
+    assert moved_cells(after.placement.alone, request(grown("2Gi")).vm) == {}
+    refusal = amended(where, grown("9Gi"), claim, cell0="0")
+    assert isinstance(refusal, Refusal)
+
+
+def test_what_a_guest_has_given_back_is_let_go_and_what_it_still_has_is_not() -> None:
+    def guest(size: str | None, online: str) -> dict[str, Any]:
+        cells = [{**BOUND[0], "cpus": "0-1,4-5"}, {**BOUND[1], "cpus": "2-3,6-7"}]
+        spec = vm(*cells, cores=8, onlineVcpus=online)
+        module = {"name": "m0", "cell": 1, "size": size, "dimm": {}}
+        spec["domain"]["memory"] = {"maxGuest": "16Gi"}
+        spec["domain"]["devices"] = {"memory": [module] if size else []}
+        return spec
+
+    where, claim = running(fleet(host(cells=2, cores=6)), guest("1Gi", "0-4"))
+    small = guest(None, "0-3")
+    wish = request(small).vm
+    has_both = InUse(CpuSet.parse("0-4"), {1: GIBIBYTE})
+    assert moved_cells(claim, wish) == moved_cells(claim, wish, has_both) == {}
+    gone = InUse(CpuSet.parse("0-3"), {})
+    assert moved_cells(claim, wish, gone) == {0: CpuSet.of(0), 1: CpuSet.of(1)}
+    after = amended(where, small, claim, gone, cell0="0", cell1="1")
+    assert isinstance(after, Placed)
+    first, second = after.placement.cells
+    assert (str(first.held_vcpus), Bytes(second.plugged or 0)) == ("0-1", 0)
+    assert after.placement.dedicated_cpus == claim.dedicated_cpus - claim.cells[0].pcpus[2]
+    assert moved_cells(after.placement.alone, wish, gone) == {}

@@ -17,9 +17,11 @@ from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_operator.placement import (
+    SPREAD,
     Fleet,
     Host,
     Placed,
+    Policy,
     Refusal,
     Request,
     host_from,
@@ -27,6 +29,7 @@ from numavm_operator.placement import (
     request_for,
 )
 from numavm_operator.placement.flow import Demand, match_within, share_out
+from numavm_operator.placement.memory import Lineage
 from numavm_operator.placement.state import HostState
 from support.placement_checker import violations
 from support.placement_random import Sizes, random_host, random_vm
@@ -152,6 +155,28 @@ def test_what_is_remembered_never_changes_an_answer(seed: int) -> None:
             held.append((outcome.node_name, request.uid))
         if held and random.random() < 0.4:
             fleet = fleet.without_claim(*held.pop(random.randrange(len(held))))
+
+
+@pytest.mark.parametrize("policy", [Policy(), SPREAD], ids=["pack", "spread"])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_chosen_host_is_the_best_of_all_each_asked_alone(seed: int, policy: Policy) -> None:
+    """Bounds, groups and heap only save asking: here every host is asked, in a fleet of its own."""
+    random = Random(seed)  # noqa: S311 - reproducible
+    specs = [random_vm(random, ROOMY) for _ in range(4)]
+    fleet = fleet_of(random_hosts(random, 5))
+
+    for number in range(15):
+        request = request_of(random.choice(specs), f"vm-{number}")
+        ranks = []
+        for name, state in fleet.states.items():
+            alone = Lineage.new().ranking(request.wanted, policy, {name: state}).answer_of(name)
+            if alone is not None and alone.rank is not None:
+                ranks.append((alone.rank, name))
+        outcome = place(request, fleet, policy)
+        assert isinstance(outcome, Placed) == bool(ranks)
+        if isinstance(outcome, Placed):
+            assert outcome.node_name == min(ranks)[1]
+            fleet = fleet.with_claim(outcome.node_name, request.uid, outcome.placement)
 
 
 @pytest.mark.parametrize("seed", range(10))

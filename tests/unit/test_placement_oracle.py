@@ -12,6 +12,7 @@ from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_operator.placement import (
+    Away,
     Fleet,
     Placed,
     Refusal,
@@ -28,12 +29,14 @@ from support.placement_random import SMALL, Sizes, random_holes, random_host, ra
 from support.placement_wishes import roomy, with_devices, with_held_devices, with_wishes
 
 HostWithClaims = tuple[dict[str, Any], list[Placement]]
+Closed = dict[str, frozenset[int]]
+"""Host cells, per host, with VMs that the VM is to be spread from."""
 
 
-def request_of(spec: dict[str, Any], vm: EffectiveVM | None = None) -> Request:
+def request_of(spec: dict[str, Any], vm: EffectiveVM, closed: Closed) -> Request:
     parsed = NumaVMSpec.model_validate(spec)
     return request_for(
-        vm or effective(parsed),
+        vm,
         uid="the-vm",
         namespace="default",
         name="vm",
@@ -41,6 +44,7 @@ def request_of(spec: dict[str, Any], vm: EffectiveVM | None = None) -> Request:
         epoch=7,
         request_hash="hash",
         domain_type=parsed.domain.type,
+        away={name: Away("default/other", cells) for name, cells in closed.items()},
     )
 
 
@@ -61,7 +65,7 @@ def fleet_of(hosts: list[HostWithClaims]) -> Fleet:
 
 
 def ranks(
-    spec: dict[str, Any], vm: EffectiveVM, hosts: list[HostWithClaims]
+    spec: dict[str, Any], vm: EffectiveVM, hosts: list[HostWithClaims], closed: Closed
 ) -> dict[str, tuple[bool, Cost]]:
     """Return what the oracle says of each host that can take the VM."""
     parsed = NumaVMSpec.model_validate(spec)
@@ -71,7 +75,8 @@ def ranks(
         emulated = parsed.domain.type is DomainType.TCG or not able["kvm"]
         if emulated and (parsed.domain.type is DomainType.KVM or not able["emulationAllowed"]):
             continue
-        cost = Oracle(host, claims).best(vm, overhead_of)
+        kept_from = closed.get(host["metadata"]["name"], frozenset())
+        cost = Oracle(host, claims, kept_from).best(vm, overhead_of)
         if cost is not None:
             found[host["metadata"]["name"]] = (emulated, cost)
     return found
@@ -92,12 +97,25 @@ def check(seed: int, sizes: Sizes = SMALL, *, wishes: bool = False) -> str:
     vm = effective(NumaVMSpec.model_validate(spec))
     if wishes:
         vm = with_wishes(random, vm, [host for host, _ in hosts])
-    return judge(seed, spec, vm, hosts)
+    closed = random_closed(random, hosts) if wishes else {}
+    return judge(seed, spec, vm, hosts, closed)
 
 
-def judge(seed: int, spec: dict[str, Any], vm: EffectiveVM, hosts: list[HostWithClaims]) -> str:
-    outcome = place(request_of(spec, vm), fleet_of(hosts))
-    expected = ranks(spec, vm, hosts)
+def random_closed(random: Random, hosts: list[HostWithClaims]) -> Closed:
+    """Return some cells of some hosts, none in most cases."""
+    closed = {}
+    for host, _ in hosts:
+        if random.random() < 0.3:
+            ids = [cell["id"] for cell in host["status"]["cells"]]
+            closed[host["metadata"]["name"]] = frozenset(random.sample(ids, 1))
+    return closed
+
+
+def judge(
+    seed: int, spec: dict[str, Any], vm: EffectiveVM, hosts: list[HostWithClaims], closed: Closed
+) -> str:
+    outcome = place(request_of(spec, vm, closed), fleet_of(hosts))
+    expected = ranks(spec, vm, hosts, closed)
     match outcome:
         case Placed():
             host, claims = next(
@@ -106,6 +124,9 @@ def judge(seed: int, spec: dict[str, Any], vm: EffectiveVM, hosts: list[HostWith
             claim = Placement.model_validate(outcome.placement.to_api())
             wrong = claim_violations(claim, vm, host, claims)
             assert wrong == [], f"seed {seed}: {wrong}"
+            touched = {*claim.host_cells, claim.overhead_cell}
+            shared = touched & closed.get(outcome.node_name, frozenset())
+            assert not shared, f"seed {seed}: on host cells {shared} of VMs to be spread from"
             assert outcome.node_name in expected, f"seed {seed}: accepted, the oracle refuses"
             best = min(expected.values())
             assert expected[outcome.node_name] == best, f"seed {seed}: {expected}"

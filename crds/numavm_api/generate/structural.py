@@ -31,6 +31,7 @@ _KEPT: Final = frozenset(
         "maxLength",
         "minItems",
         "maxItems",
+        "minProperties",
         "maxProperties",
         "x-kubernetes-int-or-string",
         "x-kubernetes-list-type",

@@ -20,6 +20,7 @@ OPERATOR_FIELDS: Final = (
     "placement",
     "derivedCells",
     "refusals",
+    "reservedNodeName",
 )
 OPERATOR_LEASE: Final = "numavm-operator"
 

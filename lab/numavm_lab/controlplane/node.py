@@ -125,7 +125,7 @@ class WholeNode:
         write_private(kubeconfig, self._plane.kubeconfig_for_certificate(pair))
         config = self.paths.directory / "kubelet.json"
         if not config.exists():
-            settings = kubelet_config(self.paths, pki, *free_ports(2))
+            settings = kubelet_config(self.paths, pki, *free_ports(2), cpus=os.cpu_count() or 1)
             write_private(config, json.dumps(settings))
         note_kernel_settings(self.paths.directory / _KERNEL_SETTINGS)
         argv = kubelet_argv(

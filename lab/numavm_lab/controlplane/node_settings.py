@@ -70,9 +70,20 @@ def cni_config() -> dict[str, Any]:
     }
 
 
-def kubelet_config(paths: NodePaths, pki: Pki, port: int, health_port: int) -> dict[str, Any]:
-    """Return the KubeletConfiguration: pods in no cgroup hierarchy of kubelet's own, nothing evicted."""
+def kubelet_config(
+    paths: NodePaths, pki: Pki, port: int, health_port: int, *, cpus: int
+) -> dict[str, Any]:
+    """Return the KubeletConfiguration: pods in no cgroup hierarchy of kubelet's own, nothing evicted.
+
+    Of several CPUs it leaves the last one to NumaVM, as docs/runbook.md tells administrators to.
+    """
+    static = {
+        "cpuManagerPolicy": "static",
+        "cpuManagerPolicyOptions": {"strict-cpu-reservation": "true"},
+        "reservedSystemCPUs": str(cpus - 1),
+    }
     return {
+        **(static if cpus > 1 else {}),
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "port": port,

@@ -22,6 +22,11 @@ def alias_of(name: str) -> str:
     return f"{_PREFIX}{name}"
 
 
+def name_of(alias: str) -> str | None:
+    """Return the module that libvirt calls so; None: no module of NumaVM's."""
+    return alias.removeprefix(_PREFIX) if alias.startswith(_PREFIX) else None
+
+
 def memory_modules(given: RenderInput) -> Iterator[Element]:
     """One element per module, by name."""
     for module in given.effective.modules:
@@ -46,13 +51,6 @@ def module_xml(module: EffectiveModule, placement: Placement) -> str:
     """Return the element as text, to plug the module into the running guest."""
     element_of_it = module_element(module, _where(module, placement))
     return etree.tostring(element_of_it, encoding="unicode")
-
-
-def plugged_names(domain_xml: str) -> frozenset[str]:
-    """Return the names of the modules that a domain has."""
-    domain = etree.fromstring(domain_xml.encode())
-    aliases = (alias.get("name") or "" for alias in domain.iterfind("devices/memory/alias"))
-    return frozenset(alias.removeprefix(_PREFIX) for alias in aliases if alias.startswith(_PREFIX))
 
 
 def _where(module: EffectiveModule, placement: Placement) -> PlacedCell | PlacedModule | None:

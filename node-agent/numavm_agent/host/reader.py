@@ -7,12 +7,12 @@ nobody.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from numavm_agent.kubelet.socket import kubelet_socket
 from numavm_agent.topology.host import read_host
 from numavm_agent.topology.kvm import KvmProbe, probe_kvm
 from numavm_agent.topology.readings import HostTopology
@@ -28,7 +28,6 @@ from numavm_api.quantity import Bytes
 
 LIBVIRT_RUN: Final = Path("run/libvirt/qemu")
 LIBVIRT_LOGS: Final = Path("var/log/libvirt/qemu")
-_KUBELET_SOCKET: Final = Path("var/lib/kubelet/pod-resources/kubelet.sock")
 _BOOT_ID: Final = Path("proc/sys/kernel/random/boot_id")
 _LOG_TAIL_BYTES: Final = 4096
 _OWN_MEMORY: Final = ("anon", "shmem")
@@ -64,10 +63,7 @@ class LinuxHostReader:
 
     def kubelet_runs(self) -> bool:
         """Tell whether a kubelet hands out CPUs of this host: its pod resources socket is there."""
-        try:
-            return stat.S_ISSOCK((self._root / _KUBELET_SOCKET).stat().st_mode)
-        except OSError:
-            return False
+        return kubelet_socket(self._root) is not None
 
     def qemu_pid(self, name: str, uuid: str) -> int | None:
         """Return the process of a domain; None: there is none."""

@@ -21,8 +21,9 @@ from numavm_agent.domain.metadata import METADATA_NAMESPACE, METADATA_PREFIX
 from numavm_agent.errors import Shortage
 from numavm_agent.libvirt.connection import Connection, ReconnectingConnection
 from numavm_agent.libvirt.faults import start_error
+from numavm_agent.libvirt.memory_xml import resized_memory
 from numavm_agent.libvirt.monitor import cell_addresses
-from numavm_agent.ports import BalloonSeen, DomainEnd, DomainSeen, LibvirtState
+from numavm_agent.ports import BalloonSeen, DeviceNews, DomainEnd, DomainSeen, LibvirtState
 from numavm_agent.topology.capabilities import EmulatorCapabilities, parse_capabilities
 from numavm_api.cpuset import CpuSet
 from numavm_api.quantity import KIBIBYTE, Bytes
@@ -54,6 +55,7 @@ class LibvirtHypervisor:
     def __init__(self, uri: str) -> None:
         self._wake: Callable[[], None] = lambda: None
         self._ends: deque[DomainEnd] = deque(maxlen=_MAX_ENDS)
+        self._device_news: deque[DeviceNews] = deque(maxlen=_MAX_ENDS)
         self._stopped_by_host: set[str] = set()
         self._ends_lock = threading.Lock()
         self._control = ReconnectingConnection(
@@ -140,6 +142,22 @@ class LibvirtHypervisor:
         with self._domain(uuid, "plug a device into") as domain:
             domain.attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def detach(self, uuid: str, alias: str) -> None:
+        """Ask the guest to give a device back; returns before it has answered."""
+        with self._domain(uuid, f"unplug {alias} from") as domain:
+            domain.detachDeviceAlias(alias, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def resize(self, uuid: str, alias: str, requested: Bytes) -> None:
+        """Tell the guest how much of a virtio-mem device it should have; returns before it has followed."""
+        with self._domain(uuid, f"resize {alias} of") as domain:
+            xml = resized_memory(str(domain.XMLDesc(0)), alias, requested)
+            domain.updateDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def unplug_vcpu(self, uuid: str, vcpu: int) -> None:
+        """Ask the guest to give a vCPU back; waits for its answer, 5 s at most."""
+        with self._domain(uuid, f"power vCPU {vcpu} off of") as domain:
+            domain.setVcpu(str(vcpu), 0, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
     def set_balloon(self, uuid: str, target: Bytes) -> None:
         """Ask the guest to keep so much memory; returns at once, whether the guest follows or not."""
         with self._domain(uuid, f"set the balloon target {target} of") as domain:
@@ -167,6 +185,13 @@ class LibvirtHypervisor:
             self._ends.clear()
         return taken
 
+    def take_device_news(self) -> tuple[DeviceNews, ...]:
+        """Return what events told of devices since the last call, oldest first."""
+        with self._ends_lock:
+            taken = tuple(self._device_news)
+            self._device_news.clear()
+        return taken
+
     def on_change(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, from any thread, whenever a domain or the connection changes."""
         self._wake = wake
@@ -185,6 +210,10 @@ class LibvirtHypervisor:
         events = {
             libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE: self._on_lifecycle,
             libvirt.VIR_DOMAIN_EVENT_ID_TUNABLE: self._on_tunable,
+            libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED: self._on_device,
+            libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: self._on_device,
+            libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED: self._on_removal_failed,
+            libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE: self._on_device,
         }
         for event, callback in events.items():
             connection.domainEventRegisterAny(None, event, callback, None)
@@ -217,6 +246,29 @@ class LibvirtHypervisor:
         self._stopped_by_host.discard(uuid)
         reason = _ENDS.get(detail, ShutoffReason.UNKNOWN)
         return ShutoffReason.DESTROYED if by_host else reason
+
+    def _on_removal_failed(
+        self,
+        _connection: Connection,
+        domain: Any,  # noqa: ANN401 - libvirt.virDomain
+        alias: str,
+        _opaque: object,
+    ) -> None:
+        self._note_device(DeviceNews(str(domain.UUIDString()), alias, refused=True))
+
+    def _on_device(
+        self,
+        _connection: Connection,
+        domain: Any,  # noqa: ANN401 - libvirt.virDomain
+        alias: str,
+        *_rest: object,
+    ) -> None:
+        self._note_device(DeviceNews(str(domain.UUIDString()), alias))
+
+    def _note_device(self, news: DeviceNews) -> None:
+        with self._ends_lock:
+            self._device_news.append(news)
+        self._call_wake()
 
     def _on_tunable(self, *_event: object) -> None:
         self._call_wake()

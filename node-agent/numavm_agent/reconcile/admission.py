@@ -322,7 +322,7 @@ def _dedicated_cpus(request: ClaimRequest, host: HostState) -> Iterator[Refused]
         yield Refused(
             Why.CPU_TAKEN,
             f"placement.dedicatedCpus is {placement.dedicated_cpus}, but CPU {foreign} is held by a domain "
-            "that NumaVM did not start",
+            "that NumaVM did not start, or by a pod",
         )
     outside = placement.dedicated_cpus - host.pools.dedicated
     if outside:

@@ -13,14 +13,14 @@ from enum import StrEnum
 from typing import Any, Final
 
 from numavm_agent.reconcile.device_changes import device_memory, with_device_defaults
+from numavm_agent.reconcile.module_changes import module_changes, modules_as_wanted
 from numavm_api.backing import Switch
 from numavm_api.balloon import Balloon
 from numavm_api.cpu import CellDistances, GuestNuma, HostBinding
 from numavm_api.cpuset import CpuSet
-from numavm_api.devices import Devices
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
+from numavm_api.growth import as_boot_memory, as_modules, grown_cells
 from numavm_api.hmat import Bandwidth, Interconnects, Latency
-from numavm_api.modules import MemoryDevice
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.quantity import BASE_PAGE, format_bytes
@@ -45,6 +45,7 @@ _BALLOON: Final = frozenset(
 )
 _VCPU_FIELDS: Final = ("sockets", "max_sockets", "vcpus", "online_vcpus")
 _VCPUS: Final = frozenset({"domain.cpu.sockets", "domain.cpu.onlineVcpus"})
+NO_CPUS: Final = CpuSet()
 _EMULATOR_PIN: Final = "domain.cpu.pinning.emulator"
 
 
@@ -77,7 +78,11 @@ class FieldChange:
 
 
 def field_changes(
-    running: NumaVMSpec, wanted: NumaVMSpec, *, why_fixed: str | None = None
+    running: NumaVMSpec,
+    wanted: NumaVMSpec,
+    *,
+    why_fixed: str | None = None,
+    removable: CpuSet = NO_CPUS,
 ) -> list[FieldChange]:
     """Return every field that differs, in the order of the fields' paths.
 
@@ -85,13 +90,15 @@ def field_changes(
         running: The spec that the domain was built from.
         wanted: The spec as it is to be.
         why_fixed: Why memory of the running VM cannot be moved; None: it can.
+        removable: vCPUs that QEMU can take out.
     """
-    old, new = dict(_leaves(running)), dict(_leaves(wanted))
+    old, new = dict(_leaves(as_boot_memory(running))), dict(_leaves(wanted))
+    grown = _grown_paths(running, wanted)
+    wished = as_modules(running, wanted)
     isolated = wanted.domain.cpu.isolate_emulator_thread
-    adds = only_adds_vcpus(running, wanted)
-    modules = tuple(
-        f"domain.devices.memory[{device.name}]." for device in added_modules(running, wanted)
-    )
+    switches = switches_vcpus(running, wanted, removable)
+    changed = module_changes(running, wished).names
+    modules = tuple(f"domain.devices.memory[{name}]." for name in changed)
     has_balloon = None not in (running.domain.memory.balloon, wanted.domain.memory.balloon)
     return [
         _change(
@@ -101,7 +108,8 @@ def field_changes(
             why_fixed,
             emulator_isolated=isolated,
             live_below=(_PINS, *modules),
-            live_paths=(_VCPUS if adds else frozenset())
+            live_paths=grown
+            | (_VCPUS if switches else frozenset())
             | (_BALLOON if has_balloon else frozenset()),
         )
         for path in sorted(old.keys() | new.keys())
@@ -109,28 +117,60 @@ def field_changes(
     ]
 
 
+def _grown_paths(running: NumaVMSpec, wanted: NumaVMSpec) -> frozenset[str]:
+    """Return the fields of boot memory that follow by modules."""
+    grown = grown_cells(running, wanted)
+    now = {cell.id: cell.memory for cell in effective(as_boot_memory(running)).cells}
+    changed = {
+        cell.id for cell in effective(wanted).cells if cell.memory != now.get(cell.id, cell.memory)
+    }
+    paths = {f"domain.cpu.numa.cells[{cell}].memory" for cell in grown}
+    return frozenset(paths | ({"domain.memory.guest"} if changed <= grown else set()))
+
+
 def pending_changes(
-    running: NumaVMSpec, wanted: NumaVMSpec, *, why_fixed: str | None = None
+    running: NumaVMSpec,
+    wanted: NumaVMSpec,
+    *,
+    why_fixed: str | None = None,
+    removable: CpuSet = NO_CPUS,
 ) -> list[str]:
     """Return every field that waits for a restart, as `spec.path: old -> new`."""
-    changes = field_changes(running, wanted, why_fixed=why_fixed)
+    changes = field_changes(running, wanted, why_fixed=why_fixed, removable=removable)
     return [str(change) for change in changes if change.effect is Effect.RESTART]
 
 
-def applied_live(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> NumaVMSpec:
+def applied_live(
+    running: NumaVMSpec,
+    wanted: NumaVMSpec,
+    placement: Placement,
+    *,
+    removable: CpuSet | None = NO_CPUS,
+) -> NumaVMSpec:
     """Return `running` with what of `wanted` holds under a claim without a restart.
 
     Balloon target and period of its figures. Host cells of guest cells, where the claim has them there, written with
     each cell's own binding, which goes before the whole guest's. CPUs chosen by hand, where the claim's are among them.
+    vCPUs and memory modules, where the claim has room for them.
+
+    Args:
+        running: The spec that the domain has.
+        wanted: The spec as it is to be.
+        placement: The claim.
+        removable: vCPUs that QEMU can take out; None: nothing is to be taken from the guest, no module either.
     """
+    wanted = as_modules(running, wanted)
     cpu = running.domain.cpu
     memory = running.domain.memory
     numa = _bound_as_wanted(running, wanted, placement)
     pinning = wanted.domain.cpu.pinning if _allows(wanted, placement) else cpu.pinning
     balloon = _asked_as_wanted(running, wanted)
-    cpus = _on_as_wanted(running, wanted, placement)
+    cpus = _on_as_wanted(running, wanted, placement, removable)
     changed = cpu.model_copy(update={"numa": numa, "pinning": pinning, **cpus})
-    devices = _plugged_as_wanted(running, wanted, placement)
+    modules = modules_as_wanted(running, wanted, placement, removes=removable is not None)
+    devices = running.domain.devices
+    if modules != devices.memory:
+        devices = devices.model_copy(update={"memory": modules})
     if (changed, balloon, devices) == (cpu, memory.balloon, running.domain.devices):
         return running
     update = {
@@ -141,8 +181,8 @@ def applied_live(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) 
     return running.model_copy(update={"domain": running.domain.model_copy(update=update)})
 
 
-def only_adds_vcpus(running: NumaVMSpec, wanted: NumaVMSpec) -> bool:
-    """Tell whether the same guest is to have more of its vCPUs on, and none fewer."""
+def switches_vcpus(running: NumaVMSpec, wanted: NumaVMSpec, removable: CpuSet) -> bool:
+    """Tell whether the same guest is to have others of its vCPUs on, and those that go can be taken out."""
     now, then = running.domain.cpu, wanted.domain.cpu
     same = (now.max_vcpus, now.dies, now.cores, now.threads) == (
         then.max_vcpus,
@@ -150,53 +190,22 @@ def only_adds_vcpus(running: NumaVMSpec, wanted: NumaVMSpec) -> bool:
         then.cores,
         then.threads,
     )
-    return same and now.boot_vcpus != then.boot_vcpus and now.boot_vcpus <= then.boot_vcpus
+    differs = now.boot_vcpus != then.boot_vcpus
+    return same and differs and now.boot_vcpus - then.boot_vcpus <= removable
 
 
 def _on_as_wanted(
-    running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement
+    running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement, removable: CpuSet | None
 ) -> dict[str, object]:
     """Return what says which vCPUs are on, where the claim has room for all that are wanted."""
     then = wanted.domain.cpu
     held = CpuSet.union_of(
         cell.vcpus if cell.held_vcpus is None else cell.held_vcpus for cell in placement.cells
     )
-    if not only_adds_vcpus(running, wanted) or not then.boot_vcpus <= held:
+    switches = switches_vcpus(running, wanted, removable or NO_CPUS)
+    if not switches or not then.boot_vcpus <= held:
         return {}
     return {name: getattr(then, name) for name in _VCPU_FIELDS}
-
-
-def added_modules(running: NumaVMSpec, wanted: NumaVMSpec) -> tuple[MemoryDevice, ...]:
-    """Return the DIMMs that a running guest with room for modules is to get beside those it has.
-
-    None, where what it has is to change too: a module is not taken out of a running guest, nor made another one.
-    """
-    now, then = effective(running), effective(wanted)
-    has = {device.name: device for device in running.domain.devices.memory}
-    wishes = {device.name: device for device in wanted.domain.devices.memory}
-    same_room = now.max_memory is not None and (now.max_memory, now.slots) == (
-        then.max_memory,
-        then.slots,
-    )
-    if not same_room or any(wishes.get(name) != device for name, device in has.items()):
-        return ()
-    added = tuple(device for name, device in sorted(wishes.items()) if name not in has)
-    apart = {module.name for module in then.modules_apart}
-    live = all(device.dimm is not None and device.name not in apart for device in added)
-    return added if live else ()
-
-
-def _plugged_as_wanted(running: NumaVMSpec, wanted: NumaVMSpec, placement: Placement) -> Devices:
-    """Return the running guest's devices with the DIMMs that are wanted, where the claim has room for all of them."""
-    added = added_modules(running, wanted)
-    devices = running.domain.devices
-    with_added = devices.model_copy(update={"memory": [*devices.memory, *added]})
-    held = {cell.id: cell.plugged or 0 for cell in placement.cells}
-    after = running.model_copy(
-        update={"domain": running.domain.model_copy(update={"devices": with_added})}
-    )
-    fits = all(cell.plugged <= held.get(cell.id, 0) for cell in effective(after).cells)
-    return with_added if added and fits else devices
 
 
 def _asked_as_wanted(running: NumaVMSpec, wanted: NumaVMSpec) -> Balloon | None:

@@ -6,14 +6,16 @@ table until it is done. Every row is tested.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import assert_never
 
 from numavm_agent.domain.metadata import DomainRecord
 from numavm_agent.ports import DomainSeen, LibvirtState
 from numavm_agent.reconcile.changes import applied_live
+from numavm_agent.reconcile.live_plan import is_hot, read_unplugging
 from numavm_agent.reconcile.operations import is_stop
+from numavm_api.cpuset import CpuSet
 from numavm_api.lifecycle import Wanted
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
@@ -66,6 +68,27 @@ class Change(StrEnum):
     """The claim stays, and allows what the spec asks for by now: the domain's metadata are to say so."""
     UNDER_WAY = "UnderWay"
     """The domain's metadata say that it has begun."""
+
+
+class News(StrEnum):
+    """What was heard of a running domain's devices since they were looked at."""
+
+    NONE = "None"
+    HEARD = "Heard"
+    """The guest may have answered."""
+    LOSS = "Loss"
+    """A module that it should have is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the spec asks of a running domain."""
+
+    spec: NumaVMSpec
+    generation: int = 0
+    removable: CpuSet = field(default_factory=CpuSet)
+    """vCPUs that QEMU can take out."""
+    news: News = News.NONE
 
 
 class Retry(StrEnum):
@@ -154,27 +177,38 @@ def change_phase(
     record: DomainRecord | None,
     claim: Placement | None,
     refused: DomainRefusal | None,
-    wanted: NumaVMSpec,
+    wanted: Wish,
 ) -> Change:
-    """Return whether a domain is to hold another claim.
+    """Return whether a domain is to hold another claim, or to be changed under the one it has.
 
     Args:
         record: What its metadata say.
         claim: The claim as the operator has it.
         refused: The claim that this host will not run, if any.
-        wanted: The spec as it is now.
+        wanted: What the spec asks for now.
     """
     if record is None:
         return Change.NONE
     if record.target is not None:
         return Change.UNDER_WAY
     if claim is not None and claim.alone == record.placement and record.spec is not None:
-        is_noted = applied_live(record.spec, wanted, record.placement) == record.spec
-        return Change.NONE if is_noted else Change.SPEC
+        return _change_under(record, record.spec, wanted)
     if claim is None or claim.previous is None or claim.previous.id != record.placement.id:
         return Change.NONE
     is_refused = refused is not None and refused.placement_id == claim.id
     return Change.NONE if is_refused or claim.id == record.placement.id else Change.ASKED
+
+
+def _change_under(record: DomainRecord, spec: NumaVMSpec, wanted: Wish) -> Change:
+    """A guest that was asked to give something back is left alone until there is news, or another spec."""
+    aim = applied_live(spec, wanted.spec, record.placement, removable=wanted.removable)
+    waits = read_unplugging(record.operation)
+    if aim == spec and not is_hot(record.operation):
+        return Change.SPEC if wanted.news is News.LOSS else Change.NONE
+    if waits is None or wanted.news is not News.NONE or waits.generation < wanted.generation:
+        return Change.SPEC
+    without = applied_live(spec, wanted.spec, record.placement, removable=None)
+    return Change.NONE if without == spec and aim != spec else Change.SPEC
 
 
 def domain_phase(  # noqa: PLR0911 - a table

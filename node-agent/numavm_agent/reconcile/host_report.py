@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from numavm_agent.reconcile.conditions import Finding, dated
 from numavm_agent.reconcile.host_probe import Qemu
+from numavm_agent.reconcile.kubelet_finding import pools_exclusive
 from numavm_agent.topology.readings import HostTopology
 from numavm_api.conditions import HostConditionType, Reason
 from numavm_api.cpuset import CpuSet
@@ -43,7 +44,12 @@ class HostView:
 
 def host_status(view: HostView, before: NumaHostStatus, *, now: str) -> NumaHostStatus:
     """Return the whole status of a host whose libvirt answers."""
-    findings = [_ready(view), _pools_configured(view), _claims_consistent(view)]
+    findings = [
+        _ready(view),
+        _pools_configured(view),
+        _claims_consistent(view),
+        pools_exclusive(view.spec, view.cells, view.others),
+    ]
     return NumaHostStatus(
         observed_generation=view.generation,
         boot_id=view.topology.boot_id,
@@ -52,6 +58,7 @@ def host_status(view: HostView, before: NumaHostStatus, *, now: str) -> NumaHost
         capabilities=_capabilities(view.qemu, view) if view.qemu else before.capabilities,
         cells=list(view.cells),
         pools=view.pools,
+        others=view.others.reported(),
         permitted=view.spec.permitted,
         pci_devices=list(view.topology.pci_devices),
         claims=sorted(view.claims, key=lambda claim: (claim.namespace, claim.name, claim.uid)),
@@ -136,13 +143,24 @@ def _overlaps(view: HostView) -> list[str]:
             for other in seen
             if not cpus.isdisjoint(other.placement.held_cpus)
         ]
-        foreign = cpus & view.others.cpus
-        if foreign:
-            found.append(
-                f"CPU {foreign} of {claim.namespace}/{claim.name} is pinned by a domain that NumaVM did not start"
-            )
+        found += [
+            f"CPU {cpus & taken} of {claim.namespace}/{claim.name} {by}"
+            for taken, by in _foreign(view.others)
+            if not cpus.isdisjoint(taken)
+        ]
         seen.append(claim)
     return found
+
+
+def _foreign(others: OtherUsers) -> list[tuple[CpuSet, str]]:
+    kubelet = others.kubelet.exclusive_cpus if others.kubelet else CpuSet()
+    return [
+        (others.domain_cpus, "is pinned by a domain that NumaVM did not start"),
+        (
+            kubelet,
+            f"was given to a pod by the kubelet: have its reservedSystemCPUs hold '{kubelet}', and restart the pod",
+        ),
+    ]
 
 
 def _capabilities(qemu: Qemu, view: HostView) -> Capabilities:

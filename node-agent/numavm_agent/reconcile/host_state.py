@@ -13,7 +13,7 @@ from numavm_agent.reconcile.admission import HostState
 from numavm_agent.reconcile.host_probe import Qemu
 from numavm_agent.reconcile.inventory import ManagedDomain
 from numavm_agent.reconcile.jobs import Settled
-from numavm_agent.topology.allocatable import OwnResident, report_cells
+from numavm_agent.topology.allocatable import NO_PROMISE, OwnResident, Promised, report_cells
 from numavm_agent.topology.readings import HostTopology
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import EffectivePools, HeldClaim, HostCell, NumaHostSpec
@@ -98,6 +98,7 @@ def cells_now(
     previous: Sequence[HostCell],
     *,
     changing: bool,
+    promised: Promised = NO_PROMISE,
 ) -> list[HostCell]:
     """Return the cells as reported.
 
@@ -108,25 +109,43 @@ def cells_now(
         previous: The report before.
         changing: An own domain is being started, so that nobody can tell whose its pages are: what others use is
             taken from the report before, and only what is free is new.
+        promised: What the kubelet keeps for pods; it counts at once, whatever is being started.
     """
-    fresh = report_cells(topology.cells, spec, own, previous)
+    fresh = report_cells(topology.cells, spec, own, previous, promised=promised)
     if not changing:
         return fresh
     before = {cell.id: cell for cell in previous}
-    return [_keep_allocatable(cell, before.get(cell.id)) for cell in fresh]
+    # As if all that is used were our own: what is left then is bounded by the reserve and the kubelet's promises alone.
+    all_own = OwnResident(
+        base={one.id: one.memory.total for one in topology.cells},
+        huge={
+            (one.id, pool.page_size): pool.total
+            for one in topology.cells
+            for pool in one.page_pools
+        },
+    )
+    bounds = report_cells(topology.cells, spec, all_own, promised=promised)
+    return [
+        _keep_allocatable(cell, before.get(cell.id), bound)
+        for cell, bound in zip(fresh, bounds, strict=True)
+    ]
 
 
-def _keep_allocatable(cell: HostCell, before: HostCell | None) -> HostCell:
+def _keep_allocatable(cell: HostCell, before: HostCell | None, bound: HostCell) -> HostCell:
     if before is None:
         return cell
     pools = {pool.page_size: pool for pool in before.hugepages}
+    bounds = {pool.page_size: pool.allocatable for pool in bound.hugepages}
     hugepages = [
-        pool.model_copy(update={"allocatable": pools[pool.page_size].allocatable})
+        pool.model_copy(
+            update={"allocatable": min(pools[pool.page_size].allocatable, bounds[pool.page_size])}
+        )
         if pool.page_size in pools and pools[pool.page_size].total == pool.total
         else pool
         for pool in cell.hugepages
     ]
-    memory = cell.memory.model_copy(update={"allocatable": before.memory.allocatable})
+    allocatable = min(before.memory.allocatable, bound.memory.allocatable)
+    memory = cell.memory.model_copy(update={"allocatable": allocatable})
     return cell.model_copy(update={"memory": memory, "hugepages": hugepages})
 
 

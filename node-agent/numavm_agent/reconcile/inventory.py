@@ -40,6 +40,8 @@ class ManagedDomain:
     pid: int | None
     started_at: float | None
     """Seconds since the epoch."""
+    removable_vcpus: CpuSet = field(default_factory=CpuSet)
+    """vCPUs that QEMU can take out: those that it did not boot with."""
 
     @property
     def is_whole(self) -> bool:
@@ -66,6 +68,7 @@ class _Managed:
     machine: str
     memory: Bytes
     has_host_devices: bool
+    removable_vcpus: CpuSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,7 @@ class InventoryReader:
             machine=(os_type.get("machine") or "") if os_type is not None else "",
             memory=Bytes(memory * KIBIBYTE),
             has_host_devices=domain.find("devices/hostdev") is not None,
+            removable_vcpus=_removable(domain),
         )
 
     def _managed(self, seen: DomainSeen, known: _Managed) -> ManagedDomain:
@@ -168,4 +172,15 @@ class InventoryReader:
             has_host_devices=known.has_host_devices,
             pid=pid,
             started_at=started_at,
+            removable_vcpus=known.removable_vcpus,
         )
+
+
+def _removable(domain: etree._Element) -> CpuSet:
+    return CpuSet(
+        frozenset(
+            int(vcpu.get("id") or 0)
+            for vcpu in domain.iterfind("vcpus/vcpu")
+            if (vcpu.get("enabled"), vcpu.get("hotpluggable")) == ("yes", "yes")
+        )
+    )

@@ -71,6 +71,8 @@ class Moved:
     """What the kernel says now that the move is done; None: it is not."""
     stuck: str | None
     """Why it does not come forward."""
+    refusal: str | None = None
+    """What libvirt said of what the guest was to give back, where it said no."""
     handled: Bytes = NO_BYTES
     """Memory that this agent has handed to move_pages(2) for it so far."""
     seconds: float = 0.0

@@ -8,6 +8,7 @@ from typing import Final
 from numavm_agent.domain.model import CannotRender
 from numavm_agent.domain.pins import Pins, settled_pins
 from numavm_agent.ports import EventType
+from numavm_agent.reconcile.drift import DriftWatch
 from numavm_agent.reconcile.host_state import HostNow
 from numavm_agent.reconcile.inventory import ManagedDomain
 from numavm_agent.reconcile.jobs import Settled, Settling
@@ -38,6 +39,7 @@ class Keeper:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        self._drift = DriftWatch(tools)
 
     def settle(
         self,
@@ -53,19 +55,11 @@ class Keeper:
         """
         pins = self._pins(domain, host)
         record = domain.record
-        if pins is None or record.spec is None or not domain.is_whole or record.target is not None:
+        if pins is None or not domain.is_whole or record.target is not None:
             return
-        settling = Settling(
-            uuid=domain.seen.uuid,
-            name=domain.seen.name,
-            run_id=domain.seen.run_id,
-            placement=domain.record.placement,
-            vm=resolved(effective(record.spec), record.placement),
-            pins=pins,
-            known=known,
-            moved=record.moved,
-            restore=drift is DriftPolicy.RESTORE,
-        )
+        settling = _settling(domain, pins, known, drift)
+        if settling is None:
+            return
         jobs, rehome = self._tools.jobs, self._tools.rehome
         corrects = record.moved and known is None and drift is DriftPolicy.RESTORE
         self._tools.workers.submit(
@@ -101,8 +95,13 @@ class Keeper:
                 self.settle(domain, host, settled, drift=drift)
             else:
                 self.settle(domain, host, settled)
-        elif _pages_moved(domain, settled, own_memory) and now >= _read_again_at(domain, settled):
+            return
+        if _pages_moved(domain, settled, own_memory) and now >= _read_again_at(domain, settled):
             self.settle(domain, host, drift=drift)
+            return
+        settling = _settling(domain, pins, None, drift)
+        if settling is not None:
+            self._drift.look(domain, memory, settling, drift)
 
     def begin_stop(self, domain: ManagedDomain, cause: StopCause) -> None:
         """Have the guest asked to shut down."""
@@ -173,6 +172,25 @@ class Keeper:
     ) -> None:
         record = domain.record
         self._tools.tell((record.namespace, record.name, record.uid), kind, reason, action, note)
+
+
+def _settling(
+    domain: ManagedDomain, pins: Pins, known: Settled | None, drift: DriftPolicy
+) -> Settling | None:
+    record = domain.record
+    if record.spec is None:
+        return None
+    return Settling(
+        uuid=domain.seen.uuid,
+        name=domain.seen.name,
+        run_id=domain.seen.run_id,
+        placement=record.placement,
+        vm=resolved(effective(record.spec), record.placement),
+        pins=pins,
+        known=known,
+        moved=record.moved,
+        restore=drift is DriftPolicy.RESTORE,
+    )
 
 
 def _is_known(problems: tuple[Problem, ...], settled: Settled) -> bool:

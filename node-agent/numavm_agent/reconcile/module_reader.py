@@ -6,7 +6,7 @@ at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from numavm_agent.errors import DomainMissing, HypervisorUnavailable, OperationBusy
@@ -28,7 +28,9 @@ class _Known:
     run_id: int
     told: Modules
     told_at: float
-    read_at: float
+    fresh: Modules
+    read_at: float | None
+    """None: to be read again."""
 
 
 @dataclass(slots=True)
@@ -50,13 +52,30 @@ class ModuleReader:
         if known is not None and known.run_id != run_id:
             known = None
         now = self.clock.boottime()
-        if known is not None and now < known.read_at + READ_SECONDS:
+        read_at = known.read_at if known is not None else None
+        if known is not None and read_at is not None and now < read_at + READ_SECONDS:
             return known.told
         fresh = self._read(domain)
         if fresh is None:
             return known.told if known else None
         self._known[uuid] = _newer(known, fresh, run_id, now)
         return self._known[uuid].told
+
+    def lost(self, domain: ManagedDomain) -> bool:
+        """Tell whether a domain had lost a module that it should have when it was last looked at."""
+        known, spec = self._known.get(domain.seen.uuid), domain.record.spec
+        if known is None or spec is None or known.read_at is None:
+            return False
+        if known.run_id != domain.seen.run_id:
+            return False
+        here = {module.name for module in known.fresh}
+        return any(device.name not in here for device in spec.domain.devices.memory)
+
+    def look_again(self, uuid: str) -> None:
+        """Have a domain's modules read again at the next chance."""
+        known = self._known.get(uuid)
+        if known is not None:
+            self._known[uuid] = replace(known, read_at=None)
 
     def forget(self, uuid: str) -> None:
         """Let go of a domain that is no longer here."""
@@ -71,14 +90,20 @@ class ModuleReader:
 
 def _newer(known: _Known | None, fresh: Modules, run_id: int, now: float) -> _Known:
     if known is None or is_worth_telling(known.told, fresh, seconds=now - known.told_at):
-        return _Known(run_id, fresh, now, now)
-    return _Known(run_id, known.told, known.told_at, now)
+        return _Known(run_id, fresh, now, fresh, now)
+    return _Known(run_id, known.told, known.told_at, fresh, now)
 
 
 def is_worth_telling(told: Modules, fresh: Modules, *, seconds: float) -> bool:
     """Tell whether figures are news after what was told so many seconds ago."""
     came_to_rest = _at_rest(fresh) and not _at_rest(told)
-    return came_to_rest or (seconds >= TELL_SECONDS and not _alike(told, fresh))
+    others = _asked(told) != _asked(fresh)
+    return others or came_to_rest or (seconds >= TELL_SECONDS and not _alike(told, fresh))
+
+
+def _asked(modules: Modules) -> list[tuple[str, int | None]]:
+    """Return which modules there are, and what the guest was told to have of each."""
+    return [(module.name, module.requested) for module in modules]
 
 
 def _at_rest(modules: Modules) -> bool:

@@ -7,17 +7,17 @@ whether the domain is still there. Nothing is remembered between jobs but where 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from numavm_agent.domain.metadata import DomainRecord, metadata_xml
-from numavm_agent.domain.modules import module_xml, plugged_names
 from numavm_agent.domain.pins import Pins
 from numavm_agent.errors import DomainMissing
 from numavm_agent.ports import HostMemory
-from numavm_agent.reconcile.balloon_report import target_of
 from numavm_agent.reconcile.jobs import Jobs, Moved, Settled, Settling
+from numavm_agent.reconcile.live_jobs import LiveJobs
+from numavm_agent.reconcile.live_plan import LivePlan, Shown, live_plan
 from numavm_agent.reconcile.rehome import (
     Batch,
     Seen,
@@ -35,13 +35,12 @@ from numavm_agent.reconcile.rehome import (
 from numavm_agent.verify.guest_memory import Block, blocks_at
 from numavm_agent.verify.judge import thread_problems
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import EffectiveVM, effective
+from numavm_api.effective import EffectiveVM
 from numavm_api.errors import HostFaultError
 from numavm_api.killpoints import KillPoint
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.quantity import MEBIBYTE, Bytes
-from numavm_api.resolved import resolved
 
 SLICE_SECONDS: Final = 1.0
 """How long a job goes on before the loop looks again; four times what reading the pages takes, if that is more."""
@@ -90,6 +89,7 @@ class RehomeJobs:
     """The jobs, with what they need."""
 
     jobs: Jobs
+    live: LiveJobs
     memory: HostMemory
     mebibytes_per_second: float
     """No more is moved per second."""
@@ -106,39 +106,6 @@ class RehomeJobs:
         self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(begun(record, target)))
         self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
         return Moved(percent=0, settled=None, stuck=None)
-
-    def note(self, before: DomainRecord, record: DomainRecord, pins: Pins) -> Moved:
-        """Apply what needs no move, then write it into what the domain remembers.
-
-        In this order: cut off between the two, the next agent applies it once more.
-        """
-        if before.spec is not None and record.spec is not None:
-            self._set_balloon(record.uid, before.spec, record.spec)
-            added = record.spec.domain.cpu.boot_vcpus - before.spec.domain.cpu.boot_vcpus
-            self._plug(record.uid, added - self._on(before), pins)
-            vm = resolved(effective(record.spec), record.placement)
-            self._plug_modules(record.uid, record.spec, vm, record.placement)
-        self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(record))
-        return Moved(percent=0, settled=None, stuck=None)
-
-    def _on(self, record: DomainRecord) -> CpuSet:
-        """Return the vCPUs that have a thread: cut off half-way, an agent may have plugged some before."""
-        for seen in self.jobs.hypervisor.list_domains():
-            if seen.uuid == record.uid:
-                pid = self.jobs.reader.qemu_pid(seen.name, record.uid)
-                threads = self.jobs.reader.threads(pid) if pid is not None else ()
-                return CpuSet(frozenset(one.vcpu for one in threads if one.vcpu is not None))
-        raise DomainMissing(f"domain {record.uid} has ended")
-
-    def _set_balloon(self, uid: str, before: NumaVMSpec, after: NumaVMSpec) -> None:
-        old, new = before.domain.memory.balloon, after.domain.memory.balloon
-        target = target_of(after)
-        if old is None or new is None or target is None:
-            return
-        if target != target_of(before):
-            self.jobs.hypervisor.set_balloon(uid, target)
-        if old.stats_period_seconds != new.stats_period_seconds:
-            self.jobs.hypervisor.set_balloon_period(uid, new.stats_period_seconds or 0)
 
     def go_on(self, moving: Moving) -> Moved:
         """Do what is next, for a slice of time.
@@ -172,6 +139,17 @@ class RehomeJobs:
             raise DomainMissing(f"domain {settling.name}: {error}") from error
         return self.jobs.settle(settling)
 
+    def restore(self, settling: Settling, groups: Sequence[str]) -> Settled:
+        """Hold groups that somebody opened down to the claim's host cells again, and bring the pages back.
+
+        Raises:
+            DomainMissing: it has ended.
+            HostFaultError: the kernel refuses.
+        """
+        cells = settling.placement.host_cells
+        self._allow([(group, cells) for group in groups])
+        return self.correct(settling)
+
     def _steps(self, moving: Moving, pid: int) -> Moved:
         """Do one step after the other, until the move is done or the slice is over."""
         began = self.jobs.clock.boottime()
@@ -204,8 +182,7 @@ class RehomeJobs:
             case Step.MOVE:
                 return self._move(moving, pid, blocks, seen.astray, ends)
             case Step.PLUG:
-                self._plug(moving.record.uid, seen.off, moving.pins)
-                self._plug_modules(moving.record.uid, moving.spec, moving.vm, moving.target)
+                self._plug(moving)
             case Step.WIDEN:
                 self._allow(widened(seen, moving.target))
                 kill.reach(KillPoint.GROUPS_WIDENED)
@@ -225,30 +202,11 @@ class RehomeJobs:
                 pass
         return None
 
-    def _plug(self, uid: str, vcpus: CpuSet, pins: Pins) -> None:
-        for vcpu in vcpus:
-            if vcpu in pins.vcpus:
-                self.jobs.hypervisor.pin_vcpu(uid, vcpu, pins.vcpus[vcpu])
-            self.jobs.hypervisor.plug_vcpu(uid, vcpu)
-
-    def _plug_modules(
-        self, uid: str, spec: NumaVMSpec, vm: EffectiveVM, placement: Placement
-    ) -> None:
-        """Plug in what is not there; libvirt finds the slot where the spec names none, for others may have taken it."""
-        missing = self._unplugged(uid, vm)
-        named = {
-            one.name for one in spec.domain.devices.memory if one.dimm and one.dimm.slot is not None
-        }
-        for module in vm.modules:
-            if module.name in missing:
-                slot = module.slot if module.name in named else None
-                self.jobs.hypervisor.attach(uid, module_xml(replace(module, slot=slot), placement))
-
-    def _unplugged(self, uid: str, vm: EffectiveVM) -> frozenset[str]:
-        if not vm.modules:
-            return frozenset()
-        there = plugged_names(self.jobs.hypervisor.domain_xml(uid))
-        return frozenset(module.name for module in vm.modules) - there
+    def _plug(self, moving: Moving) -> None:
+        """Plug in what is missing; what the guest is to give back is another operation, when this one is done."""
+        uid, live = moving.record.uid, self.live
+        plan = _plan(moving, live.shown(uid))
+        live.plug(uid, moving.spec, moving.vm, plan, moving.target, moving.pins)
 
     def _allow(self, groups: list[tuple[str, CpuSet]]) -> None:
         for group, cells in groups:
@@ -261,9 +219,12 @@ class RehomeJobs:
         there = CpuSet(frozenset(one.vcpu for one in threads if one.vcpu is not None))
         allowed = self.memory.allowed_cells(pid)
         left = astray(moving.target, blocks)
-        off = moving.vm.boot_vcpus - there
-        unplugged = self._unplugged(moving.record.uid, moving.vm)
-        seen = Seen(allowed, left, threads_right=not problems, off=off, unplugged=unplugged)
+        shown = Shown(there)
+        if moving.vm.modules:
+            shown = self.live.shown(moving.record.uid)
+        plan = _plan(moving, shown)
+        unplugged = frozenset((*plan.plug, *plan.resize))
+        seen = Seen(allowed, left, threads_right=not problems, off=plan.on, unplugged=unplugged)
         return seen, blocks
 
     def _blocks_of(self, moving: Moving, pid: int) -> dict[int, Block]:
@@ -357,6 +318,8 @@ class RehomeJobs:
         )
         settled = self.jobs.read(settling, pid)
         self.jobs.kill.reach(KillPoint.BEFORE_COMMIT)
+        if moving.record.spec is not None:
+            self.live.set_balloon(moving.record.uid, moving.record.spec, moving.spec)
         done = replace(
             moving.record, placement=target, target=None, operation=None, spec=moving.spec
         )
@@ -364,7 +327,17 @@ class RehomeJobs:
         self._passes.pop(done.uid, None)
         self.jobs.kill.reach(KillPoint.AFTER_COMMIT)
         tally = self._tallies.pop(done.uid, _Tally())
-        return Moved(100, settled, None, Bytes(tally.handled), tally.seconds)
+        return Moved(
+            percent=100,
+            settled=settled,
+            stuck=None,
+            handled=Bytes(tally.handled),
+            seconds=tally.seconds,
+        )
 
     def _percent(self, moving: Moving, left: Bytes) -> int:
         return percent_done(moving.target, moving.record.placement, left)
+
+
+def _plan(moving: Moving, shown: Shown) -> LivePlan:
+    return live_plan(moving.vm, shown, removable=CpuSet(), asked=None, generation=0)

@@ -6,7 +6,6 @@ the move is under way becomes its new aim.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from numavm_agent.domain.model import CannotRender
@@ -18,6 +17,7 @@ from numavm_agent.reconcile.changes import applied_live
 from numavm_agent.reconcile.host_state import HostNow
 from numavm_agent.reconcile.inventory import ManagedDomain
 from numavm_agent.reconcile.jobs import JobOutcome, Moved
+from numavm_agent.reconcile.live_jobs import Applying
 from numavm_agent.reconcile.memory import VmMemory
 from numavm_agent.reconcile.rehome import new_aim
 from numavm_agent.reconcile.rehome_jobs import Moving
@@ -33,6 +33,8 @@ from numavm_api.resolved import resolved
 
 FAILED_SECONDS: Final = 30.0
 """What libvirt or the kernel refused is tried again after so long."""
+LOOK_SECONDS: Final = 10.0
+"""A guest that was asked to give something back is looked at again after so long, should its answer get lost."""
 STUCK_SECONDS: Final = 5.0
 """Pages that something holds are tried again after so long."""
 
@@ -48,7 +50,7 @@ class Rehomer:
         claim = vm.status.placement
         record = domain.record
         if record.target is None and claim is not None and claim.id == record.placement.id:
-            self._note_spec(vm, domain, host)
+            self._apply(vm, domain, memory, host)
             return host
         if record.target is None:
             return self._admit(vm, domain, memory, host) if claim is not None else host
@@ -70,26 +72,34 @@ class Rehomer:
     def absorb(self, memory: VmMemory, moved: Moved) -> None:
         """Take in what a slice of a move has come to."""
         memory.percent, memory.change_error = moved.percent, moved.stuck
+        memory.refusal = moved.refusal or memory.refusal
         if moved.settled is not None:
             memory.settled = moved.settled
         if moved.stuck is not None:
             self._tools.log.warning("pages_do_not_move", why=moved.stuck)
             memory.quiet_until = self._tools.clock.boottime() + STUCK_SECONDS
 
-    def _note_spec(self, vm: VmObject, domain: ManagedDomain, host: HostNow) -> None:
-        """Have the domain remember what of the spec its claim allows already; new pins follow from that."""
+    def _apply(self, vm: VmObject, domain: ManagedDomain, memory: VmMemory, host: HostNow) -> None:
+        """Have done what its claim allows already; new pins follow from the spec that the domain then remembers."""
         record = domain.record
         if record.spec is None:
             return
-        spec = applied_live(record.spec, vm.spec, record.placement)
-        noted = replace(record, spec=spec)
-        pins = self._pins(
-            domain, record.placement, host, resolved(effective(spec), record.placement)
+        removable = domain.removable_vcpus
+        spec = applied_live(record.spec, vm.spec, record.placement, removable=removable)
+        change = Applying(
+            record=record,
+            aim=spec,
+            generation=vm.generation,
+            pins=self._pins(
+                domain, record.placement, host, resolved(effective(spec), record.placement)
+            ),
+            removable=removable,
+            refused=memory.refusals,
         )
-        jobs = self._tools.rehome
-        self._tools.workers.submit(
-            record.uid, JobKind.CHANGE, lambda: jobs.note(record, noted, pins)
-        )
+        memory.refusals, memory.device_news = frozenset(), False
+        memory.look_at = self._tools.clock.boottime() + LOOK_SECONDS
+        jobs = self._tools.live
+        self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.apply(change))
 
     def absorb_end(self, memory: VmMemory, outcome: JobOutcome | NumaVMError) -> None:
         """Take in that a slice ended, well or not; where it failed, nobody is asked again at once."""
@@ -153,7 +163,7 @@ class Rehomer:
         record = domain.record
         if record.spec is None or not domain.is_whole:
             return
-        spec = applied_live(record.spec, vm.spec, target)
+        spec = applied_live(record.spec, vm.spec, target, removable=None)
         effective_vm = resolved(effective(spec), target)
         pins = self._pins(domain, target, host, effective_vm)
         moving = Moving(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from numavm_agent.ports import Api, Clock, EventType, HostReader, Hypervisor, Regarding
+from numavm_agent.ports import Api, Clock, EventType, HostReader, Hypervisor, Kubelet, Regarding
 from numavm_agent.reconcile.jobs import JobOutcome, Jobs
+from numavm_agent.reconcile.live_jobs import LiveJobs
 from numavm_agent.reconcile.rehome_jobs import RehomeJobs
 from numavm_agent.reconcile.transitions import timestamp
 from numavm_agent.reconcile.workers import Workers
@@ -24,9 +25,11 @@ class Tools:
     hypervisor: Hypervisor
     api: Api
     reader: HostReader
+    kubelet: Kubelet
     clock: Clock
     kill: KillSwitch
     jobs: Jobs
+    live: LiveJobs
     rehome: RehomeJobs
     workers: Workers[JobOutcome]
     guest_log_directory: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from numavm_agent.ports import BalloonSeen, VmObject
@@ -11,9 +11,11 @@ from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
 from numavm_agent.reconcile.balloon_report import balloon_status
 from numavm_agent.reconcile.changes import pending_changes
 from numavm_agent.reconcile.conditions import Finding, dated
+from numavm_agent.reconcile.hot_report import HotNow, hot_findings, no_findings
 from numavm_agent.verify.judge import Verdict
 from numavm_agent.verify.module_figures import memory_now
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
+from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
 from numavm_api.lifecycle import Wanted
 from numavm_api.numavm import NumaVMSpec
@@ -67,6 +69,8 @@ class Running:
     """The change that is under way."""
     why_fixed: str | None = None
     """Why its memory cannot be moved while it runs; None: it can."""
+    hot: HotNow = field(default_factory=HotNow)
+    """What is known of changes of its vCPUs and memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ def vm_status(view: VmView, *, now: str) -> dict[str, Any]:
         return status
     if there.operation is not None:
         status["operation"] = there.operation.to_api()
-    status["currentCPUTopology"] = _topology(there.spec).to_api()
+    status["currentCPUTopology"] = _topology(there.spec, there.hot.removable).to_api()
     status["memory"] = _memory(there, there.spec, view, now=now).to_api()
     numa = _numa(there.verdict, view)
     if numa is not None:
@@ -118,7 +122,20 @@ def own_part(raw_status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _findings(view: VmView) -> list[Finding]:
-    return [_running(view), _aligned(view), _restart_required(view), _emulation(view)]
+    return [
+        _running(view),
+        _aligned(view),
+        _restart_required(view),
+        *_hot(view),
+        _emulation(view),
+    ]
+
+
+def _hot(view: VmView) -> list[Finding]:
+    there = view.running
+    if there is None or there.spec is None:
+        return no_findings()
+    return hot_findings(there.spec, view.vm.spec, there.modules or (), there.hot)
 
 
 def _running(view: VmView) -> Finding:
@@ -209,7 +226,9 @@ def _restart_required(view: VmView) -> Finding:
             Reason.NOT_VERIFIED,
             "This version cannot read the spec that the domain was built from",
         )
-    changes = pending_changes(there.spec, view.vm.spec, why_fixed=there.why_fixed)
+    changes = pending_changes(
+        there.spec, view.vm.spec, why_fixed=there.why_fixed, removable=there.hot.removable
+    )
     if not changes:
         return Finding(
             kind, "False", Reason.NOTHING_PENDING, "The guest has all that the spec says"
@@ -229,7 +248,7 @@ def _emulation(view: VmView) -> Finding:
             return Finding(kind, "Unknown", Reason.NOT_RUNNING, "The guest does not run")
 
 
-def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
+def _topology(spec: NumaVMSpec, removable: CpuSet) -> CpuTopologyStatus:
     cpu = spec.domain.cpu
     return CpuTopologyStatus(
         sockets=cpu.sockets,
@@ -238,6 +257,7 @@ def _topology(spec: NumaVMSpec) -> CpuTopologyStatus:
         threads=cpu.threads,
         vcpus=len(cpu.boot_vcpus),
         online_vcpus=cpu.boot_vcpus,
+        removable_vcpus=(removable & cpu.boot_vcpus) or None,
     )
 
 

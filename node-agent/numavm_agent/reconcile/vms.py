@@ -6,11 +6,12 @@ from typing import Final, assert_never
 
 from numavm_agent.domain.machine import machine_type
 from numavm_agent.domain.model import CannotRender, HostFacts, VmToRender
+from numavm_agent.domain.modules import name_of
 from numavm_agent.domain.paths import host_paths, permitted_path
 from numavm_agent.domain.pins import settled_pins
 from numavm_agent.domain.render import render
 from numavm_agent.errors import Shortage, StartFault
-from numavm_agent.ports import DomainEnd, EventType, VmObject
+from numavm_agent.ports import DeviceNews, DomainEnd, EventType, VmObject
 from numavm_agent.reconcile import transitions
 from numavm_agent.reconcile.admission import Admitted, ClaimRequest, NotYet, Refused, admit
 from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
@@ -18,14 +19,17 @@ from numavm_agent.reconcile.decide import (
     Action,
     ClaimPhase,
     Facts,
+    News,
     Restart,
     Retry,
+    Wish,
     change_phase,
     decide,
     domain_phase,
 )
 from numavm_agent.reconcile.ends import end_reason
 from numavm_agent.reconcile.host_state import HostNow
+from numavm_agent.reconcile.hot_report import HotNow
 from numavm_agent.reconcile.inventory import InventoryReader, ManagedDomain
 from numavm_agent.reconcile.jobs import JobOutcome, Moved, Settled, Settling
 from numavm_agent.reconcile.keeping import Keeper
@@ -44,6 +48,7 @@ from numavm_api.errors import NumaVMError
 from numavm_api.killpoints import KillPoint
 from numavm_api.lifecycle import wants_to_run
 from numavm_api.numahost import HeldClaim
+from numavm_api.numavm import DriftPolicy
 from numavm_api.placement import Placement
 from numavm_api.quantity import MEBIBYTE
 from numavm_api.resolved import resolved
@@ -90,6 +95,18 @@ class VmReconciler:
             if end.uuid in self.memory:
                 self.memory[end.uuid].ended = end.reason
 
+    def note_device_news(self, news: tuple[DeviceNews, ...]) -> None:
+        """Have domains looked at whose devices changed, and remember what guests will not give back."""
+        for one in news:
+            self._modules.look_again(one.uuid)
+            memory = self.memory.get(one.uuid)
+            if memory is None:
+                continue
+            memory.device_news = True
+            name = name_of(one.alias)
+            if one.refused and name is not None:
+                memory.refusals |= {name}
+
     def absorb(self, done: Done[JobOutcome]) -> None:
         """Take in what a job has come to."""
         memory = self.memory.setdefault(done.uid, VmMemory())
@@ -108,6 +125,7 @@ class VmReconciler:
                 self._inventory.forget(done.uid)  # whether it failed before or after it wrote
             case JobKind.CHANGE:
                 self._rehomer.absorb_end(memory, done.outcome)
+                self._modules.look_again(done.uid)
                 self._inventory.forget(done.uid)
             case JobKind.SETTLE:
                 pass
@@ -176,6 +194,14 @@ class VmReconciler:
                 balloon=domain.seen.balloon,
                 operation=status_of(domain.record, memory.percent, memory.change_error),
                 why_fixed=self._rehomer.why_fixed(domain),
+                hot=HotNow(
+                    operation=domain.record.operation,
+                    removable=domain.removable_vcpus,
+                    refusal=memory.refusal,
+                    error=memory.change_error,
+                    is_busy=domain.record.target is None
+                    and self._tools.workers.doing(vm.uid) is JobKind.CHANGE,
+                ),
             )
         return VmView(
             vm=vm,
@@ -199,9 +225,24 @@ class VmReconciler:
             restart=Restart.ASKED if restarts else Restart.NONE,
             retry=Retry.NOW if may_start else Retry.LATER,
             change=change_phase(
-                record, vm.status.placement, _refused_change(memory.status), vm.spec
+                record,
+                vm.status.placement,
+                _refused_change(memory.status),
+                self._wish(vm, memory, domain),
             ),
         )
+
+    def _wish(self, vm: VmObject, memory: VmMemory, domain: ManagedDomain | None) -> Wish:
+        if domain is None:
+            return Wish(vm.spec, vm.generation)
+        news = News.NONE
+        due = memory.look_at is not None and self._tools.clock.boottime() >= memory.look_at
+        if self._modules.lost(domain):
+            restores = vm.spec.drift_policy is DriftPolicy.RESTORE
+            news = News.LOSS if restores else News.HEARD
+        elif memory.refusals or memory.device_news or due:
+            news = News.HEARD
+        return Wish(vm.spec, vm.generation, domain.removable_vcpus, news)
 
     def _observe(self, vm: VmObject, memory: VmMemory, domain: ManagedDomain | None) -> None:
         if domain is not None:

@@ -1,11 +1,12 @@
 """How much memory of each host cell NumaVM may hand out, and how the report of it stays calm. Pure.
 
-    base pages:  total - huge pages - max(reserve, used by others + half the reserve)
-    huge pages:  total - used by others
+    base pages:  total - huge pages - max(reserve + promised, used by others + half the reserve)
+    huge pages:  total - max(used by others, promised)
 
 `Used by others` is what is neither free nor reclaimable nor resident for NumaVM's own domains. What
 own domains hold is not subtracted: the ledger of claims does that. The reserve is first for what
-the host itself uses anyway; half of it stays untouched however much others use.
+the host itself uses anyway; half of it stays untouched however much others use. `Promised` is what the kubelet's
+memory manager keeps for pods, used or not yet.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numavm_agent.topology.cell_class import classes_of
 from numavm_agent.topology.readings import CellReading, PagePool
 from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import HostCell, HostHugePages, HostMemory, NumaHostSpec
-from numavm_api.quantity import MEBIBYTE, Bytes
+from numavm_api.quantity import BASE_PAGE, MEBIBYTE, Bytes
 
 MEMORY_STEP: Final = Bytes(64 * MEBIBYTE)
 """Amounts of memory are reported in these steps."""
@@ -37,11 +38,18 @@ class OwnResident:
     """(host cell, page size) -> pages."""
 
 
+Promised = Mapping[tuple[int, Bytes], Bytes]
+"""(host cell, page size) -> bytes that the kubelet keeps for pods."""
+NO_PROMISE: Final[Promised] = {}
+
+
 def report_cells(
     readings: Sequence[CellReading],
     spec: NumaHostSpec,
     own: OwnResident,
     previous: Sequence[HostCell] = (),
+    *,
+    promised: Promised = NO_PROMISE,
 ) -> list[HostCell]:
     """Return the cells as NumaHost reports them.
 
@@ -51,14 +59,16 @@ def report_cells(
         own: What own domains hold, read while none of them changed.
         previous: The report before: amounts less than a step or 1 % of the cell away from it stay as
             they were.
+        promised: What the kubelet keeps for pods.
     """
     before = {cell.id: cell for cell in previous}
+    uses = Uses(own, promised)
     classes = classes_of(readings)
     return [
         _report_cell(
             reading,
             spec,
-            own,
+            uses,
             before=before.get(reading.id),
             memory_class=classes.get(reading.id),
         )
@@ -74,19 +84,25 @@ def reserve_of(cell: CellReading, spec: NumaHostSpec) -> Bytes:
     return Bytes(max(_MIN_RESERVE, cell.memory.total * _RESERVE_PERCENT // 100))
 
 
-def allocatable_memory(cell: CellReading, reserve: Bytes, own: OwnResident) -> Bytes:
+def allocatable_memory(
+    cell: CellReading, reserve: Bytes, own: OwnResident, promised: Promised = NO_PROMISE
+) -> Bytes:
     """Return the bytes of a cell that NumaVM may hand out in base pages, to the byte."""
     memory = cell.memory
     huge = sum(pool.total * pool.page_size for pool in cell.page_pools)
     unused = memory.free + memory.reclaimable + own.base.get(cell.id, 0)
     others = max(0, memory.total - huge - unused)
-    return Bytes(max(0, memory.total - huge - max(reserve, others + reserve // 2)))
+    least = reserve + promised.get((cell.id, BASE_PAGE), 0)
+    return Bytes(max(0, memory.total - huge - max(least, others + reserve // 2)))
 
 
-def allocatable_pages(cell: int, pool: PagePool, own: OwnResident) -> int:
-    """Return the huge pages of a pool that NumaVM may hand out: all that others do not use."""
+def allocatable_pages(
+    cell: int, pool: PagePool, own: OwnResident, promised: Promised = NO_PROMISE
+) -> int:
+    """Return the huge pages of a pool that NumaVM may hand out: all that others neither use nor were promised."""
     others = pool.total - pool.free - own.huge.get((cell, pool.page_size), 0)
-    return pool.total - max(0, others)
+    pods = -(-promised.get((cell, pool.page_size), 0) // pool.page_size)
+    return max(0, pool.total - max(0, others, pods))
 
 
 def calm(now: Bytes, before: Bytes | None, total: Bytes) -> Bytes:
@@ -102,16 +118,25 @@ def calm(now: Bytes, before: Bytes | None, total: Bytes) -> Bytes:
     return before if abs(now - before) < band else stepped
 
 
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What domains hold, and what the kubelet keeps."""
+
+    own: OwnResident
+    promised: Promised
+
+
 def _report_cell(
     reading: CellReading,
     spec: NumaHostSpec,
-    own: OwnResident,
+    uses: Uses,
     *,
     before: HostCell | None,
     memory_class: HostCellClass | None,
 ) -> HostCell:
     total = reading.memory.total
-    allocatable = allocatable_memory(reading, reserve_of(reading, spec), own)
+    reserve = reserve_of(reading, spec)
+    allocatable = allocatable_memory(reading, reserve, uses.own, uses.promised)
     return HostCell(
         id=reading.id,
         cpus=list(reading.cpus),
@@ -120,17 +145,17 @@ def _report_cell(
             free=calm(reading.memory.free, before.memory.free if before else None, total),
             allocatable=calm(allocatable, before.memory.allocatable if before else None, total),
         ),
-        hugepages=[_report_pool(reading.id, pool, own) for pool in reading.page_pools],
+        hugepages=[_report_pool(reading.id, pool, uses) for pool in reading.page_pools],
         distances=list(reading.distances),
         figures=reading.figures,
         memory_class=memory_class,
     )
 
 
-def _report_pool(cell: int, pool: PagePool, own: OwnResident) -> HostHugePages:
+def _report_pool(cell: int, pool: PagePool, uses: Uses) -> HostHugePages:
     return HostHugePages(
         page_size=pool.page_size,
         total=pool.total,
         free=pool.free,
-        allocatable=allocatable_pages(cell, pool, own),
+        allocatable=allocatable_pages(cell, pool, uses.own, uses.promised),
     )

@@ -1,7 +1,8 @@
-"""Full lists, page by page."""
+"""Full lists, page by page, so that of ten thousand objects only a page is held as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,22 +11,26 @@ import structlog
 from numavm_operator.errors import GoneError
 from numavm_operator.kube.client import Json, KubeClient
 
-PAGE: Final = 500
+PAGE: Final = 200
+"""Objects of a page: as many as are understood without holding up the event loop for long."""
 _ATTEMPTS: Final = 5
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """All objects of a kind, and when that was."""
+class Page:
+    """Some objects of a list."""
 
     items: list[Json]
     resource_version: int
+    """Of the whole list: the moment at which it is true."""
+    starts_over: bool
+    """What pages before this one said is not part of this list."""
 
 
-async def list_all(client: KubeClient, path: str) -> Listed:
-    """Return everything below `path`, consistent at one resourceVersion.
+async def list_pages(client: KubeClient, path: str) -> AsyncIterator[Page]:
+    """Yield everything below `path`, consistent at one resourceVersion.
 
     A list whose continue token has become too old is started over.
 
@@ -36,23 +41,34 @@ async def list_all(client: KubeClient, path: str) -> Listed:
     """
     for attempt in range(_ATTEMPTS):
         try:
-            return await _pages(client, path)
+            async for page in _pages(client, path):
+                yield page
         except GoneError:
             if attempt == _ATTEMPTS - 1:
                 raise
             log.info("list_started_over", path=path)
-    raise AssertionError("the loop returns or raises")
+        else:
+            return
 
 
-async def _pages(client: KubeClient, path: str) -> Listed:
+async def list_all(client: KubeClient, path: str) -> list[Json]:
+    """Return everything below `path` at once; errors as `list_pages`."""
     items: list[Json] = []
+    async for page in list_pages(client, path):
+        items = [*([] if page.starts_over else items), *page.items]
+    return items
+
+
+async def _pages(client: KubeClient, path: str) -> AsyncIterator[Page]:
     query = {"limit": str(PAGE)}
     while True:
         page = await client.get(path, query)
-        items.extend(map(_without_managers, page["items"]))
+        items = [_without_managers(item) for item in page["items"]]
+        version = int(page["metadata"]["resourceVersion"])
+        yield Page(items, version, starts_over="continue" not in query)
         token = page["metadata"].get("continue")
         if not token:
-            return Listed(items, int(page["metadata"]["resourceVersion"]))
+            return
         query = {"limit": str(PAGE), "continue": token}
 
 

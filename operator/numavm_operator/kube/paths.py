@@ -11,6 +11,7 @@ from numavm_api.base import API_VERSION
 NUMAVMS: Final = f"/apis/{API_VERSION}/{numavm.PLURAL}"
 NUMAHOSTS: Final = f"/apis/{API_VERSION}/{numahost.PLURAL}"
 NODES: Final = "/api/v1/nodes"
+RESOURCE_QUOTAS: Final = "/api/v1/resourcequotas"
 PRIORITY_CLASSES: Final = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
 

@@ -81,6 +81,8 @@ class KubeVmWriter:
             "printableStatus": str(report.printable_status),
             "conditions": [condition.to_api() for condition in report.conditions],
         }
+        if report.reserved_node_name is not None:
+            status["reservedNodeName"] = report.reserved_node_name
         self.kill_switch.reach(KillPoint.BEFORE_STATUS_WRITE)
         written = await self.client.apply(_status_path(vm), STATUS_MANAGER, _body(vm, status))
         return read_vm(written, vm)

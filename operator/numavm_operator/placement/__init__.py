@@ -2,11 +2,11 @@
 
 The story, one file a chapter: a `request` states its `demands` as the `shape` of each of its `alternatives`; a `host`
 becomes what is `free` under claims (`state`, `fleet`, `devices`, `caches`); `candidates` sorts out hosts that do not
-come into question (`nodes`); `fit` tries the alternatives, and `search` maps guest cells to host cells, sound and
-complete (`problem`, `openings`, `distinct`, `sharing`, `spanning`, `complete`, `hands`); `score` says what is left;
-`choose` takes the best host, with what `memory` knows already; `cpus` picks the CPUs and `build` writes the claim;
-`misses`, `summary` and `explain` say why not; `queue` says whose turn it is. `amend` does the same for a running VM
-some of whose cells are to be elsewhere.
+come into question (`nodes`, `spread`); `fit` tries the alternatives, and `search` maps guest cells to host cells, sound
+and complete (`problem`, `openings`, `distinct`, `sharing`, `spanning`, `complete`, `hands`); `score` says what is left;
+`choose` takes the best host: those that are alike are `groups`, of which `memory` asks the ones that may still win by
+their `bounds`; `cpus` picks the CPUs and `build` writes the claim; `misses`, `summary` and `explain` say why not;
+`queue` says whose turn it is. `amend` does the same for a running VM some of whose cells are to be elsewhere.
 """
 
 from numavm_operator.placement.amend import amend, memory_moves, moved_cells, turned_back
@@ -24,13 +24,15 @@ from numavm_operator.placement.outcome import (
     Refusal,
     Undecided,
 )
-from numavm_operator.placement.policy import Policy, Weights
+from numavm_operator.placement.policy import SPREAD, Policy, Weights
 from numavm_operator.placement.queue import DEFAULT_PRIORITY, Patience, Queue, Turn, turn_of
-from numavm_operator.placement.request import Request, request_for
+from numavm_operator.placement.request import Away, Request, request_for
 from numavm_operator.placement.summary import summary
 
 __all__ = [
     "DEFAULT_PRIORITY",
+    "SPREAD",
+    "Away",
     "Cause",
     "CauseCount",
     "Explanation",

@@ -55,6 +55,8 @@ class Ways:
 
 def ways_of(vm: EffectiveVM) -> Ways:
     """Return the ways to settle what `vm` leaves open."""
+    if _is_plain(vm):
+        return Ways((Way(shape_of(vm)),), (vm,), all_there=True)
     ways: dict[Way, EffectiveVM] = {}
     for spread, split in _splits(vm):
         for fallbacks, paged in _page_sizes(split):
@@ -64,6 +66,15 @@ def ways_of(vm: EffectiveVM) -> Ways:
                     return _cheapest_first(ways, all_there=False)
                 ways.setdefault(way, plain)
     return _cheapest_first(ways, all_there=True)
+
+
+def _is_plain(vm: EffectiveVM) -> bool:
+    """Tell whether nothing is left open, as in most VMs."""
+    return (
+        vm.derived_cells is None
+        and not any(cell.fallback_page_sizes for cell in vm.cells)
+        and not any(device.affinity is NumaAffinity.PREFERRED for device in vm.host_devices)
+    )
 
 
 def _cheapest_first(ways: dict[Way, EffectiveVM], *, all_there: bool) -> Ways:

@@ -8,10 +8,11 @@ moves: so two cells can change places on a full host.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
+from numavm_api.growth import is_in_whole_units
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
 from numavm_api.quantity import NO_BYTES, Bytes
 from numavm_operator.placement.bits import cpus_of, mask_of
@@ -27,12 +28,30 @@ from numavm_operator.placement.state import HostState
 _SUMMARY_LENGTH = 256
 
 
-def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
+@dataclass(frozen=True, slots=True)
+class InUse:
+    """What a running guest has by its agent's word, none of it about to change."""
+
+    vcpus: CpuSet
+    """Those that are on."""
+    beside: Mapping[int, Bytes]
+    """Guest cell -> memory beside what it booted with."""
+
+
+def moved_cells(
+    claim: Placement, vm: EffectiveVM, in_use: InUse | None = None
+) -> dict[int, CpuSet]:
     """Return guest cell -> host cells, of those that the spec wants elsewhere than the claim has them.
 
     Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has, or it wants vCPUs
     or memory modules for which the claim has no room: then room is sought on the host cells where the cell is. A cell
     that the spec does not bind is where it should be, and so are cells that the placement derived.
+
+    Args:
+        claim: What the VM holds.
+        vm: What the spec wants.
+        in_use: What the guest has; where the claim holds more than that and the spec does not want it, it is let go.
+            None: nobody knows, and nothing is.
     """
     if vm.derived_cells is not None:
         return {}
@@ -44,10 +63,38 @@ def moved_cells(claim: Placement, vm: EffectiveVM) -> dict[int, CpuSet]:
         here = placed[cell.id].host_cells
         there = here if cell.host_cells is None else cell.host_cells
         elsewhere = there != here or _is_pinned_elsewhere(placed[cell.id], vm)
-        grows = cell.plugged > (placed[cell.id].plugged or 0)
+        grows = wished_beside(placed[cell.id], cell, vm) > (placed[cell.id].plugged or 0)
+        grows = grows or _holds_too_much(claim, placed[cell.id], cell, vm, in_use)
         if elsewhere or grows or _added(claim, placed[cell.id], vm):
             moves[cell.id] = there
     return moves
+
+
+def _holds_too_much(
+    claim: Placement,
+    placed: PlacedCell,
+    cell: EffectiveCell,
+    vm: EffectiveVM,
+    in_use: InUse | None,
+) -> bool:
+    if in_use is None or vm.reserve_maximum:
+        return False
+    needed = max(wished_beside(placed, cell, vm), in_use.beside.get(cell.id, 0))
+    every = CpuSet.union_of(one.vcpus for one in claim.cells)
+    on = vm.boot_vcpus | in_use.vcpus
+    spare = _held(placed) - on if len(every) == vm.vcpus else CpuSet()
+    return (placed.plugged or 0) > needed or bool(spare)
+
+
+def wished_beside(placed: PlacedCell, cell: EffectiveCell, vm: EffectiveVM) -> Bytes:
+    """Return the memory that a running cell is to have beside what it booted with.
+
+    Its modules; and boot memory that was raised since, where the guest has room to get the difference as a module.
+    """
+    raised = cell.memory - placed.memory
+    if raised <= 0 or vm.max_memory is None or not is_in_whole_units(raised, cell.page_size):
+        return cell.plugged
+    return Bytes(raised + cell.plugged)
 
 
 def memory_moves(claim: Placement, moves: Mapping[int, CpuSet]) -> bool:
@@ -97,6 +144,7 @@ def amend(
     claim: Placement,
     moves: Mapping[int, CpuSet],
     policy: Policy,
+    in_use: InUse | None = None,
 ) -> Placed | Refusal | Undecided:
     """Return the claim of a running VM after `moves`, with `claim` beside it, or why there is no room.
 
@@ -107,13 +155,16 @@ def amend(
         claim: What it holds.
         moves: Guest cell -> host cells; what the cells need is what the claim says, not the spec.
         policy: The engine's.
+        in_use: What the guest has, where what it no longer has is to be let go.
     """
     state = fleet.states.get(node_name)
     if state is None:
         return Undecided(1, (node_name,), ())
     staying = _staying(state, claim, moves)
     beside = state.with_claims(request.uid, (staying,) if staying else ())
-    part = _part(request, claim, moves, emulator_moves=not _emulator_stays(claim, moves))
+    part = _part(
+        request, claim, moves, emulator_moves=not _emulator_stays(claim, moves), in_use=in_use
+    )
     verdict = fit(beside, part.wanted, policy)
     match verdict:
         case Fit():
@@ -175,10 +226,22 @@ def _cores_of(state: HostState, cells: list[PlacedCell]) -> CpuSet:
 
 
 def _part(
-    request: Request, claim: Placement, moves: Mapping[int, CpuSet], *, emulator_moves: bool
+    request: Request,
+    claim: Placement,
+    moves: Mapping[int, CpuSet],
+    *,
+    emulator_moves: bool,
+    in_use: InUse | None,
 ) -> Request:
     """Return the request for the cells that move, and for the emulator if it does."""
-    wished = {cell.id: cell for cell in request.vm.cells}
+    lets_go = None if request.vm.reserve_maximum else in_use
+    placed = {cell.id: cell for cell in claim.cells}
+    wished = {
+        cell.id: wished_beside(placed[cell.id], cell, request.vm)
+        for cell in request.vm.cells
+        if cell.id in placed
+    }
+    classes = {cell.id: cell.cell_class for cell in request.vm.cells}
     cells = tuple(
         EffectiveCell(
             id=cell.id,
@@ -187,10 +250,8 @@ def _part(
             page_size=cell.page_size,
             mode=cell.mode,
             host_cells=moves[cell.id],
-            cell_class=wished[cell.id].cell_class if cell.id in wished else None,
-            plugged=_plugged(
-                cell, wished[cell.id].plugged if cell.id in wished else NO_BYTES, moves[cell.id]
-            ),
+            cell_class=classes.get(cell.id),
+            plugged=_plugged(cell, wished.get(cell.id, NO_BYTES), moves[cell.id], lets_go),
         )
         for cell in claim.cells
         if cell.id in moves
@@ -203,7 +264,7 @@ def _part(
         dedicated=dedicated,
         isolate_emulator_thread=dedicated and emulator_moves and bool(claim.emulator_cpus),
         online_vcpus=CpuSet.union_of(
-            _held(cell) | _added(claim, cell, request.vm)
+            _kept_vcpus(cell, request.vm, lets_go) | _added(claim, cell, request.vm)
             for cell in claim.cells
             if cell.id in moves
         ),
@@ -243,9 +304,16 @@ def _kept_pins(
     }
 
 
-def _plugged(cell: PlacedCell, wished: Bytes, host_cells: CpuSet) -> Bytes:
+def _kept_vcpus(cell: PlacedCell, vm: EffectiveVM, in_use: InUse | None) -> CpuSet:
+    """Return the vCPUs for which a running cell keeps its room."""
+    return _held(cell) if in_use is None else _held(cell) & (vm.boot_vcpus | in_use.vcpus)
+
+
+def _plugged(cell: PlacedCell, wished: Bytes, host_cells: CpuSet, in_use: InUse | None) -> Bytes:
     """Return the modules that a cell holds room for: one thing after the other, none come where it moves."""
     has = cell.plugged or NO_BYTES
+    if in_use is not None and host_cells == cell.host_cells:
+        has = min(has, in_use.beside.get(cell.id, NO_BYTES))
     return Bytes(max(has, wished)) if host_cells == cell.host_cells else has
 
 

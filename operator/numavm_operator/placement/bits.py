@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from numavm_api.cpuset import CpuSet
 
+_KNOWN_SETS: Final = 16_384
 
-@lru_cache(maxsize=1 << 14)
+
+@lru_cache(maxsize=_KNOWN_SETS)
 def members(mask: int) -> tuple[int, ...]:
     """Return the positions of the bits that are set, rising. The search asks for the same few sets again and again."""
     positions = []

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import Final
 
 from numavm_operator.placement.shape import CpuRule
 
+_KNOWN_LAYOUTS: Final = 4096
 Kind = tuple[int, ...]
 """The widths of a cache's cores, rising."""
 
@@ -47,7 +49,7 @@ class CacheSet:
                 return 0
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=_KNOWN_LAYOUTS)
 def cache_sets(caches: tuple[Kind, ...]) -> tuple[CacheSet, ...]:
     """Return every set of the given caches, cheapest first, the empty one included."""
     kinds = sorted(Counter(caches).items())

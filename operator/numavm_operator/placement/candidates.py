@@ -17,6 +17,9 @@ def ineligible(host: Host, request: Request) -> Miss | None:
         return Miss(Cause.EXCLUDED, detail=request.excluded[host.name])
     if host.name in request.kept:
         return Miss(Cause.KEPT, detail=request.kept[host.name])
+    away = request.away.get(host.name)
+    if away is not None and away.cells is None:
+        return Miss(Cause.SPREAD, detail=away.other)
     return None
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from numavm_operator.placement.build import placement_of
 from numavm_operator.placement.candidates import ineligible, unsuitable
-from numavm_operator.placement.fit import fit
+from numavm_operator.placement.fit import OutOfSteps, fit
 from numavm_operator.placement.fleet import Fleet
-from numavm_operator.placement.memory import HARD_RANKS, Ranking
+from numavm_operator.placement.groups import Sight
+from numavm_operator.placement.host import FitKey
+from numavm_operator.placement.memory import HARD_RANKS, Answer, Rank, Ranking
 from numavm_operator.placement.outcome import (
     Cause,
     CauseCount,
@@ -20,7 +23,8 @@ from numavm_operator.placement.outcome import (
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
 from numavm_operator.placement.request import Request
-from numavm_operator.placement.state import FitKey, HostState
+from numavm_operator.placement.spread import closed_off
+from numavm_operator.placement.state import HostState
 
 DEFAULT_POLICY = Policy()
 
@@ -35,14 +39,15 @@ def place(
     host, least fragmentation by the policy's weights, name. The same input gives the same answer.
     """
     ranking = fleet.lineage.ranking(request.wanted, policy, fleet.states)
-    name = _best(ranking, request)
-    answer = ranking.answers[name] if name is not None else None
-    if name is None or answer is None or not isinstance(answer.verdict, Fit):
-        return _refused(ranking, request)
-    found = answer.verdict
+    closed = _closed_off(request, fleet, ranking)
+    best = _best(ranking, request, closed)
+    found = None if best is None else best.answer.verdict
+    if best is None or not isinstance(found, Fit):
+        return _refused(ranking, request, fleet, closed)
+    state = best.state or fleet.states[best.name]
     return Placed(
-        node_name=name,
-        placement=placement_of(answer.state, request, found),
+        node_name=best.name,
+        placement=placement_of(state, request, found),
         spans_cells=not request.shape.declared and len(found.host_cells[0]) > 1,
         distance=found.distance,
         fallbacks=found.settled[0],
@@ -56,12 +61,13 @@ def host_to_keep(request: Request, fleet: Fleet) -> str | None:
     None: no host could take it even if nothing were held there, so that keeping one would be in vain.
     """
     able: dict[FitKey, bool] = {}
+    sight = Sight.of(request.wanted)
     best: tuple[int, str] | None = None
     for name, state in fleet.states.items():
         if ineligible(state.host, request) or unsuitable(state.host, request.wanted):
             continue
         empty = HostState.of(state.host, {})
-        key = empty.fit_key(request.shape)
+        key = sight.key_of(empty)
         if key not in able:
             able[key] = isinstance(fit(empty, request.wanted, DEFAULT_POLICY), Fit)
         entry = (-sum(cell.free for cell in state.cells), name)
@@ -70,44 +76,104 @@ def host_to_keep(request: Request, fleet: Fleet) -> str | None:
     return None if best is None else best[1]
 
 
-def _best(ranking: Ranking, request: Request) -> str | None:
-    out = request.excluded.keys() | request.kept.keys()
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A host, with what it answers."""
+
+    name: str
+    answer: Answer
+    state: HostState | None = None
+    """Where some of its cells are closed off for this one VM; None: as the fleet has it."""
+
+
+def _closed_off(request: Request, fleet: Fleet, ranking: Ranking) -> dict[str, _Candidate]:
+    """Return the hosts of which only some cells are open to the VM."""
+    found = {}
+    for name, away in request.away.items():
+        state = fleet.states.get(name)
+        if state is not None and away.cells is not None and not ineligible(state.host, request):
+            rest = closed_off(state, request.wanted, away)
+            miss = Miss(Cause.SPREAD, detail=away.other)
+            answer = Answer(miss, None) if rest is None else ranking.answer_on(rest)
+            found[name] = _Candidate(name, answer, rest)
+    return found
+
+
+def _best(
+    ranking: Ranking, request: Request, closed: Mapping[str, _Candidate]
+) -> _Candidate | None:
+    out = request.excluded.keys() | request.kept.keys() | request.away.keys()
+
+    def named(name: str) -> _Candidate | None:
+        answer = None if name in out else ranking.answer_of(name)
+        found = closed.get(name) or (None if answer is None else _Candidate(name, answer))
+        return None if found is None or found.answer.rank is None else found
+
     if request.tied_to is not None:
-        tied = ranking.answers.get(request.tied_to)
-        fits = tied is not None and tied.rank is not None and request.tied_to not in out
-        return request.tied_to if fits else None
-    best = ranking.best(out)
-    if best is None:
-        return None
-    former = request.former_host
-    if former is None or former in out or former not in ranking.answers:
-        return best[1]
-    rank = ranking.answers[former].rank
-    as_good = rank is not None and rank[:HARD_RANKS] <= best[0][:HARD_RANKS]
-    return former if as_good else best[1]
+        return named(request.tied_to)
+    first = ranking.best(out)
+    names = [*closed, *([] if first is None else [first[1]])]
+    able = [found for name in names if (found := named(name)) is not None]
+    best = min(able, key=_goodness, default=None)
+    former = None if request.former_host is None else named(request.former_host)
+    if best is None or former is None:
+        return best
+    as_good = _goodness(former)[0][:HARD_RANKS] <= _goodness(best)[0][:HARD_RANKS]
+    return former if as_good else best
 
 
-def _refused(ranking: Ranking, request: Request) -> Refusal | Undecided:
-    misses: list[tuple[str, Miss]] = []
+def _goodness(found: _Candidate) -> tuple[Rank, str]:
+    assert found.answer.rank is not None  # noqa: S101 - candidates without one are left out
+    return found.answer.rank, found.name
+
+
+def _refused(
+    ranking: Ranking, request: Request, fleet: Fleet, closed: Mapping[str, _Candidate]
+) -> Refusal | Undecided:
+    """Say why no host fits: those that are out for this one VM by name, the others group by group."""
+    misses: list[tuple[str, int, Miss]] = []
     undecided: list[str] = []
-    for name, answer in ranking.answers.items():
-        miss = ineligible(answer.state.host, request) or ranking.miss_on(name)
-        if miss is None:
-            undecided.append(name)
-        else:
-            misses.append((name, miss))
+    out = {
+        name: miss
+        for name in _possibly_out(request, fleet)
+        if name in fleet.states and (miss := ineligible(fleet.states[name].host, request))
+    }
+    for group, miss in ranking.misses():
+        names = group.names - out.keys()
+        apart = {name for name in names & closed.keys() if miss is None}
+        names -= apart
+        for name in apart:
+            if isinstance(closed[name].answer.verdict, OutOfSteps):
+                undecided.append(name)
+            else:
+                out[name] = Miss(Cause.SPREAD, detail=request.away[name].other)
+        if names and miss is None:
+            undecided.extend(names)
+        elif names and miss is not None:
+            misses.append((min(names), len(names), miss))
+    misses += [(name, 1, miss) for name, miss in out.items()]
     counts = count_causes(misses)
     if undecided:
-        return Undecided(len(ranking.answers), tuple(sorted(undecided)), counts)
-    return Refusal(len(ranking.answers), counts)
+        return Undecided(len(fleet.states), tuple(sorted(undecided)), counts)
+    return Refusal(len(fleet.states), counts)
 
 
-def count_causes(misses: Iterable[tuple[str, Miss]]) -> tuple[CauseCount, ...]:
-    """Return the causes by number of hosts, each with the host that came nearest."""
+def _possibly_out(request: Request, fleet: Fleet) -> Iterable[str]:
+    if request.tied_to is not None:
+        return fleet.states
+    return request.excluded.keys() | request.kept.keys() | request.away.keys()
+
+
+def count_causes(misses: Iterable[tuple[str, int, Miss]]) -> tuple[CauseCount, ...]:
+    """Return the causes by number of hosts, each with the host that came nearest.
+
+    Args:
+        misses: (first host by name, how many hosts, why they do not fit).
+    """
     hosts: dict[Cause, int] = {}
     nearest: dict[Cause, tuple[int, str, Miss]] = {}
-    for name, miss in misses:
-        hosts[miss.cause] = hosts.get(miss.cause, 0) + 1
+    for name, count, miss in misses:
+        hosts[miss.cause] = hosts.get(miss.cause, 0) + count
         known = nearest.get(miss.cause)
         if known is None or (miss.missing, name) < known[:2]:
             nearest[miss.cause] = (miss.missing, name, miss)

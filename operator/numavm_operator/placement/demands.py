@@ -84,8 +84,10 @@ def plugged_of(vm: EffectiveVM, cell: EffectiveCell) -> Bytes:
     What may still be added up to `max_memory` is reserved by each cell's share of the boot memory.
     """
     plugged = pages_of(cell.plugged, cell.page_size) * cell.page_size
+    if not vm.reserve_maximum or vm.max_memory is None:
+        return Bytes(plugged)
     total = vm.memory
-    if vm.reserve_maximum and vm.max_memory is not None and total:
+    if total:
         plugged_in_all = sum(one.plugged for one in vm.cells)
         apart = sum(module.claimed for module in vm.modules_apart)
         growth = max(vm.max_memory - total - plugged_in_all - apart, 0)

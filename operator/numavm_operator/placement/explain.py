@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from math import inf
+from typing import Any, Final
 
 from numavm_operator.placement.candidates import ineligible, unsuitable
 from numavm_operator.placement.choose import DEFAULT_POLICY, place
-from numavm_operator.placement.fit import NoFit, OutOfSteps, fit, why_not
+from numavm_operator.placement.fit import NoFit, OutOfSteps, Verdict, fit, why_not
 from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.misses import Lack, lacks_of
 from numavm_operator.placement.outcome import Cause, Miss, Placed
@@ -15,9 +16,12 @@ from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit, problem_of
 from numavm_operator.placement.request import Request
 from numavm_operator.placement.score import score_of
+from numavm_operator.placement.spread import closed_off
 from numavm_operator.placement.state import HostState
 from numavm_operator.placement.summary import summary
 from numavm_operator.placement.wording import phrase, remedy
+
+SCORE_DIGITS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +90,25 @@ def _explain_host(state: HostState, request: Request, policy: Policy) -> HostExp
     closed = ineligible(state.host, request) or unsuitable(state.host, request.wanted)
     if closed is not None:
         return _missed(name, closed, ())
-    match fit(state, request.wanted, policy):
-        case Fit() as found:
-            return _fitting(state, request, policy, found)
+    away = request.away.get(name)
+    rest = state if away is None else closed_off(state, request.wanted, away)
+    found = NoFit() if rest is None else fit(rest, request.wanted, policy)
+    if rest is not None and isinstance(found, Fit):
+        return _fitting(rest, request, policy, found)
+    if away is not None and isinstance(fit(state, request.wanted, policy), Fit):
+        return _missed(name, Miss(Cause.SPREAD, detail=away.other), ())
+    return _not_fitting(state, request, found)
+
+
+def _not_fitting(state: HostState, request: Request, verdict: Verdict) -> HostExplanation:
+    name = state.host.name
+    match verdict:
+        case Fit() | OutOfSteps():
+            return HostExplanation(name, fits=False, message="not searched to the end")
         case Miss() as miss:
             return _missed(name, miss, _cells(state, request))
         case NoFit():
             return _missed(name, why_not(state, request.wanted), _cells(state, request))
-        case OutOfSteps():
-            return HostExplanation(name, fits=False, message="not searched to the end")
 
 
 def _fitting(state: HostState, request: Request, policy: Policy, found: Fit) -> HostExplanation:
@@ -107,7 +121,7 @@ def _fitting(state: HostState, request: Request, policy: Policy, found: Fit) -> 
         message=f"fits: distance {found.distance}, left-over score {score:.3f}",
         distance=found.distance,
         compromise=found.compromise,
-        score=round(score, 6),
+        score=round(score, SCORE_DIGITS),
         host_cells=tuple(
             ",".join(str(ids[index]) for index in indices) for indices in found.host_cells
         ),
@@ -148,7 +162,7 @@ def _nearest_first(host: HostExplanation, chosen: str | None) -> tuple[Any, ...]
             host.node_name,
         )
     far = -order.index(host.miss.cause) if host.miss else 0
-    return (True, 1 << 30, far, host.miss.missing if host.miss else 0, host.node_name)
+    return (True, inf, far, host.miss.missing if host.miss else 0, host.node_name)
 
 
 def _why(hosts: list[HostExplanation]) -> str:

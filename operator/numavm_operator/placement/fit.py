@@ -7,6 +7,7 @@ share (where allowed); and for a VM that named no cells, one host cell, else the
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from numavm_operator.placement.bits import members
 from numavm_operator.placement.complete import (
@@ -23,6 +24,9 @@ from numavm_operator.placement.score import slack_of
 from numavm_operator.placement.search import apart, compromise
 from numavm_operator.placement.shape import Shape
 from numavm_operator.placement.state import HostState
+
+WAY_COSTS: Final = 3
+"""How many of `_costs` are the way's: compromise, page sizes, devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def _fit_cheapest(state: HostState, wanted: Wanted, policy: Policy) -> Verdict:
     best: Fit | None = None
     for search in (apart, compromise):
         for at, way in enumerate(wanted.ways):
-            if best is not None and _costs(best)[:3] < (way.spread, way.fallbacks, way.astray):
+            if best is not None and _costs(best)[:WAY_COSTS] < way.cost:
                 break
             budget = Budget(max(left.left // 2, 1))
             try:

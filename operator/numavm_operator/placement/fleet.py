@@ -33,7 +33,7 @@ class Fleet:
     @classmethod
     def empty(cls) -> Fleet:
         """Return a fleet without hosts."""
-        return cls({}, {}, Lineage.new())
+        return cls({}, {}, Lineage.of_nothing())
 
     @property
     def states(self) -> Mapping[str, HostState]:
@@ -111,4 +111,4 @@ class Fleet:
             del states[node_name]
         else:
             states[node_name] = state
-        return Fleet(states, claims, self._lineage.after(node_name))
+        return Fleet(states, claims, self._lineage.after(node_name, states))

@@ -10,13 +10,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from numavm_api.quantity import Bytes
 from numavm_operator.placement.caches import Kind, cache_sets, cheapest, most_units
 from numavm_operator.placement.host import Cell
 from numavm_operator.placement.shape import CellDemand, CpuRule
 
-_NO_ROOM = -1
+PERCENT: Final = 100
+_NO_ROOM: Final = -1
 """Not even the singles and the emulator fit."""
 Memory = tuple[tuple[Bytes, int], ...]
 
@@ -172,14 +174,14 @@ def free_cell(
     free_mask = cell.dedicated & ~use.held
     free = free_mask.bit_count()
     shared = free if follows else (cell.shared & ~use.held).bit_count()
-    promised = -(-use.floating * 100 // allocation_percent)
+    promised = -(-use.floating * PERCENT // allocation_percent)
     takeable = free - promised if follows else free
     sibling_free, groups, whole = _cores_left(cell, free_mask)
     return FreeCell(
         has_cpus=cell.online != 0,
         free=free,
         takeable=max(min(takeable, free - keep_one), 0),
-        shared_room=shared * allocation_percent // 100 - use.floating,
+        shared_room=shared * allocation_percent // PERCENT - use.floating,
         sibling_free=sibling_free,
         groups=groups,
         whole_cores=whole,

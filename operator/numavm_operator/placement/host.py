@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from numavm_api.conditions import HostConditionType
@@ -23,6 +24,22 @@ from numavm_operator.placement.nodes import NodeFacts, Taint
 LOCAL_DISTANCE: Final = 10
 REMOTE_DISTANCE: Final = 20
 """What the kernel assumes where the firmware gives no SLIT (include/linux/topology.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitKey:
+    """Facts with their hash, which is worth remembering."""
+
+    facts: tuple[object, ...]
+    hashed: int
+
+    @classmethod
+    def of(cls, facts: tuple[object, ...]) -> FitKey:
+        """Return the key of these facts."""
+        return cls(facts, hash(facts))
+
+    def __hash__(self) -> int:
+        return self.hashed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,7 @@ class Cell:
         return any(core.width > 1 for core in self.cores)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Host:
     """One host, before claims."""
 
@@ -86,6 +103,32 @@ class Host:
     directories: tuple[str, ...]
     powers: frozenset[Power]
     """What its administrator permits beside paths and devices."""
+
+    @cached_property
+    def kind(self) -> FitKey:
+        """All of the host that says whether it comes into question for a VM, but for name and labels."""
+        open_ = (
+            self.ready,
+            self.not_ready_because,
+            self.reachable,
+            self.unschedulable,
+            self.fenced,
+        )
+        able = (self.kvm, self.emulation, self.max_vcpus, self.machine_types)
+        permitted = (self.directories, self.powers)
+        widest = max((core.width for cell in self.cells for core in cell.cores), default=0)
+        return FitKey.of((open_, able, permitted, widest, self.node.taints, self.node.cordoned))
+
+    @cached_property
+    def layout(self) -> FitKey:
+        """Its cells and how far they are from each other."""
+        return FitKey.of((tuple(cell.id for cell in self.cells), self.distances))
+
+    @cached_property
+    def nearness(self) -> float:
+        """How near its two nearest cells are: 1 as if they were one, 0 where there is only one."""
+        pairs = [distance for at, row in enumerate(self.distances) for distance in row[at + 1 :]]
+        return 2 * LOCAL_DISTANCE / max(min(pairs), 1) if pairs else 0.0
 
     def index_of(self, cell_id: int) -> int | None:
         """Return the index of the cell with this id; None: the host has no such cell."""

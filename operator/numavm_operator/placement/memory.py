@@ -1,144 +1,187 @@
 """What decisions found out about hosts, kept as long as it is true.
 
-Fleets form a history: each step names the one host that it changed. A `Ranking` holds, for one shape of
-request, every host's answer and a heap of those that fit; it catches up with a fleet by computing only the
-hosts that changed since. A fleet that is not the newest of its history can still be asked and stepped from:
-that begins a history of its own. Nothing here changes any answer; it only saves computing it again.
+Fleets form a history: each step names the one host that it changed. A `Ranking` holds, for one shape of request, the
+answers of groups of hosts that are alike and a heap of them; it catches up with a fleet by looking at the groups that
+came since. A group stands in the heap with a bound that its answer cannot beat, and is searched only when its turn
+comes. A fleet that is not the newest of its history can still be asked and stepped from: that begins a history of its
+own. Nothing here changes any answer; it only saves computing it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final
 
+from numavm_operator.placement.bounds import Bounds
 from numavm_operator.placement.candidates import emulated, unsuitable
 from numavm_operator.placement.fit import NoFit, OutOfSteps, Verdict, fit, why_not
+from numavm_operator.placement.groups import Group, Grouping, Sight, States
+from numavm_operator.placement.host import Host
 from numavm_operator.placement.outcome import Miss
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
 from numavm_operator.placement.request import Wanted
 from numavm_operator.placement.score import score_of
-from numavm_operator.placement.state import FitKey, HostState
+from numavm_operator.placement.state import HostState
 
 MAX_HOST_ANSWERS: Final = 200_000
 """Answers kept over all shapes, about 300 bytes each; the shapes not asked for longest go first."""
 MAX_JOURNAL: Final = 100_000
-ALIKE_PER_HOST: Final = 4
-"""Remembered answers per host of the fleet before a shape's memory of states is emptied."""
 
 Rank = tuple[bool, int, int, int, int, int, int, float]
 """Emulated, compromise, page sizes fallen back, devices astray, distance, soft taints, node affinity, what is left:
 the order in which answers are preferred."""
 HARD_RANKS: Final = 7
 """Up to here the former host has to be as good as the best."""
-States = Mapping[str, HostState]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one host answered."""
+    """What the hosts of one group answer."""
 
-    state: HostState
     verdict: Verdict
     rank: Rank | None
-    """None: it does not fit."""
+    """None: they do not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is the same for all hosts of a kind."""
+
+    closed: Miss | None
+    emulated: bool
+    dislike: tuple[int, int]
 
 
 @dataclass(slots=True)
 class Ranking:
-    """Every host's answer to one shape of request."""
+    """Every host's answer to one shape of request, as far as somebody had to know."""
 
     wanted: Wanted
     policy: Policy
-    position: int = -1
-    """How much of the journal is in; -1: nothing yet."""
-    answers: dict[str, Answer] = field(default_factory=dict)
-    _heap: list[tuple[Rank, str]] = field(default_factory=list)
-    _alike: dict[FitKey, Verdict] = field(default_factory=dict)
-    _misses: dict[FitKey, Miss] = field(default_factory=dict)
+    grouping: Grouping
+    _read: int = 0
+    """How much of `grouping.came` is in."""
+    _heap: list[tuple[Rank, int]] = field(default_factory=list)
+    """Rank, or a bound of it, and number of the group."""
+    _waiting: set[int] = field(default_factory=set)
+    """Groups in the heap."""
+    _answers: dict[int, Answer] = field(default_factory=dict)
+    _kinds: dict[int, Kind] = field(default_factory=dict)
+    _misses: dict[int, Miss] = field(default_factory=dict)
+    _bounds: Bounds = field(init=False)
 
-    def fill(self, states: States) -> None:
-        """Ask every host."""
-        self.answers.clear()
-        self._heap.clear()
-        for name in states:
-            self.refresh(name, states)
+    def __post_init__(self) -> None:
+        self._bounds = Bounds(self.wanted, self.policy.weights)
 
-    def refresh(self, name: str, states: States) -> None:
-        """Ask one host that changed, came or went."""
-        state = states.get(name)
-        if state is None:
-            self.answers.pop(name, None)
-            return
-        known = self.answers.get(name)
-        if known is not None and known.state is state:
-            return
-        answer = self._ask(state, len(states))
-        self.answers[name] = answer
-        if answer.rank is not None:
-            heappush(self._heap, (answer.rank, name))
+    def catch_up(self) -> None:
+        """Queue the groups that came to have hosts."""
+        came = self.grouping.came
+        for at in range(self._read, len(came)):
+            group = came[at]
+            if group.names and group.number not in self._waiting:
+                answer = self._answers.get(group.number)
+                rank = self._at_best(group) if answer is None else answer.rank
+                if rank is not None:
+                    heappush(self._heap, (rank, group.number))
+                    self._waiting.add(group.number)
+        self._read = len(came)
 
-    def best(self, excluded: Container[str]) -> tuple[Rank, str] | None:
-        """Return the best host that fits and is not excluded; those passed over stay in the heap."""
-        passed_over: dict[str, Rank] = {}
-        found = None
-        while self._heap and found is None:
-            rank, name = heappop(self._heap)
-            answer = self.answers.get(name)
-            if answer is None or answer.rank != rank or name in passed_over:
-                continue
-            passed_over[name] = rank
-            if name not in excluded:
-                found = (rank, name)
-        for name, rank in passed_over.items():
-            heappush(self._heap, (rank, name))
+    def best(self, out: Container[str]) -> tuple[Rank, str] | None:
+        """Return the best host that fits and is not `out`; of equals, the first by name."""
+        seen: list[tuple[Rank, int]] = []
+        found: tuple[Rank, str] | None = None
+        while self._heap and (found is None or self._heap[0][0] <= found[0]):
+            entry = heappop(self._heap)
+            rank, number = entry
+            group = self.grouping.groups[number]
+            if not group.names:
+                self._waiting.discard(number)
+            elif number not in self._answers:
+                self._search(group)
+            else:
+                seen.append(entry)
+                name = group.first(out)
+                if name is not None and (found is None or name < found[1]):
+                    found = (rank, name)
+        for entry in seen:
+            heappush(self._heap, entry)
         return found
 
-    def miss_on(self, name: str) -> Miss | None:
-        """Return why a host does not fit; None: nobody knows, the budget was used up."""
-        answer = self.answers[name]
-        match answer.verdict:
+    def answer_of(self, name: str) -> Answer | None:
+        """Return what one host answers; None: there is no such host."""
+        group = self.grouping.of_host.get(name)
+        return None if group is None else self._answer(group)
+
+    def answer_on(self, state: HostState) -> Answer:
+        """Return what a host would answer in a state that is none of its own; it is not remembered."""
+        return self._ask(state, self._kind(state.host))
+
+    def misses(self) -> Iterator[tuple[Group, Miss | None]]:
+        """Yield why the hosts of each group do not fit; None: nobody knows, the budget was used up."""
+        for group in set(self.grouping.of_host.values()):
+            yield group, self._miss_of(group)
+
+    def _miss_of(self, group: Group) -> Miss | None:
+        match self._answer(group).verdict:
             case Miss() as miss:
                 return miss
             case NoFit():
-                key = answer.state.fit_key(self.wanted.shape)
-                if key not in self._misses:
-                    self._misses[key] = why_not(answer.state, self.wanted)
-                return self._misses[key]
+                known = self._misses.get(group.number)
+                if known is None:
+                    known = self._misses[group.number] = why_not(group.state, self.wanted)
+                return known
             case OutOfSteps() | Fit():
                 return None
 
-    def _ask(self, state: HostState, hosts: int) -> Answer:
-        closed = unsuitable(state.host, self.wanted)
-        if closed is not None:
-            return Answer(state, closed, None)
-        key = state.fit_key(self.wanted.shape)
-        verdict = self._alike.get(key)
-        if verdict is None:
-            verdict = fit(state, self.wanted, self.policy)
-            if len(self._alike) > ALIKE_PER_HOST * hosts:
-                self._alike.clear()
-                self._misses.clear()
-            self._alike[key] = verdict
-        match verdict:
-            case Fit():
-                return Answer(state, verdict, self._rank(state, verdict))
-            case Miss() | NoFit() | OutOfSteps():
-                return Answer(state, verdict, None)
+    def _search(self, group: Group) -> None:
+        """Put a group that stood in the heap with its bound back with its rank, if it fits."""
+        rank = self._answer(group).rank
+        if rank is None:
+            self._waiting.discard(group.number)
+        else:
+            heappush(self._heap, (rank, group.number))
 
-    def _rank(self, state: HostState, found: Fit) -> Rank:
+    def _at_best(self, group: Group) -> Rank | None:
+        """Return a rank that the group cannot beat; None: it cannot fit, and that is its answer."""
+        kind = self._kind_of(group)
+        least = None if kind.closed else self._bounds.least(group.state)
+        if least is None:
+            self._answers[group.number] = Answer(kind.closed or NoFit(), None)
+            return None
+        compromise, distance, score = least
+        return (kind.emulated, compromise, 0, 0, distance, *kind.dislike, score)
+
+    def _answer(self, group: Group) -> Answer:
+        known = self._answers.get(group.number)
+        if known is None:
+            known = self._answers[group.number] = self._ask(group.state, self._kind_of(group))
+        return known
+
+    def _ask(self, state: HostState, kind: Kind) -> Answer:
+        if kind.closed is not None:
+            return Answer(kind.closed, None)
+        found = fit(state, self.wanted, self.policy)
+        if not isinstance(found, Fit):
+            return Answer(found, None)
         shape = self.wanted.ways[found.way].shape
-        return (
-            emulated(state.host, self.wanted.host),
-            found.compromise,
-            *found.settled,
-            found.distance,
-            *self.wanted.host.nodes.dislike(state.host.node),
-            score_of(state, shape, found, self.policy.weights),
-        )
+        score = score_of(state, shape, found, self.policy.weights)
+        settled = (found.compromise, *found.settled, found.distance)
+        return Answer(found, (kind.emulated, *settled, *kind.dislike, score))
+
+    def _kind_of(self, group: Group) -> Kind:
+        known = self._kinds.get(group.kind)
+        if known is None:
+            known = self._kinds[group.kind] = self._kind(group.state.host)
+        return known
+
+    def _kind(self, host: Host) -> Kind:
+        needs = self.wanted.host
+        closed = unsuitable(host, self.wanted)
+        return Kind(closed, emulated(host, needs), needs.nodes.dislike(host.node))
 
 
 @dataclass(slots=True)
@@ -147,7 +190,15 @@ class History:
 
     journal: list[str] = field(default_factory=list)
     """The host that each step changed."""
+    groupings: dict[Sight, Grouping] = field(default_factory=dict)
+    """By what their requests see."""
     rankings: OrderedDict[tuple[Policy, Wanted], Ranking] = field(default_factory=OrderedDict)
+
+    def forget_rankings_of(self, grouping: Grouping) -> None:
+        """Forget a grouping with all that was found out by it."""
+        del self.groupings[grouping.sight]
+        for key in [key for key, one in self.rankings.items() if one.grouping is grouping]:
+            del self.rankings[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,31 +213,57 @@ class Lineage:
         """Return the beginning of a history."""
         return cls(History(), 0)
 
-    def after(self, changed_host: str) -> Lineage:
-        """Return the place of the fleet that differs from this one in one host."""
+    @classmethod
+    def of_nothing(cls) -> Lineage:
+        """Return the beginning of the history of a fleet without hosts, whose groups are known."""
+        return cls(History(groupings={Sight(): Grouping(Sight())}), 0)
+
+    def after(self, changed_host: str, states: States) -> Lineage:
+        """Return the place of the fleet that differs from this one in one host.
+
+        Groups are brought up to date at once, so that no decision has to begin with it.
+        """
         journal = self.history.journal
         if len(journal) != self.at or len(journal) >= MAX_JOURNAL:
             return Lineage.new()
         journal.append(changed_host)
+        for grouping in self.history.groupings.values():
+            if grouping.position == self.at:
+                grouping.refresh(changed_host, states)
+                grouping.position = self.at + 1
         return Lineage(self.history, self.at + 1)
 
     def ranking(self, wanted: Wanted, policy: Policy, states: States) -> Ranking:
-        """Return every host's answer, asking only those that changed since this shape was last asked for."""
+        """Return every host's answer, looking only at hosts that changed since."""
         rankings = self.history.rankings
         key = (policy, wanted)
         ranking = rankings.get(key)
-        if ranking is None or ranking.position > self.at:
-            ranking = Ranking(wanted, policy)
-            ranking.fill(states)
-        else:
-            for name in set(self.history.journal[ranking.position : self.at]):
-                ranking.refresh(name, states)
-        ranking.position = self.at
+        sight = Sight.of(wanted) if ranking is None else ranking.grouping.sight
+        grouping = self._grouping(sight, states)
+        if ranking is None or ranking.grouping is not grouping:
+            ranking = Ranking(wanted, policy, grouping)
+        ranking.catch_up()
         if self.at == len(self.history.journal):
             rankings[key] = ranking
             rankings.move_to_end(key)
             self._forget(len(states))
         return ranking
+
+    def _grouping(self, sight: Sight, states: States) -> Grouping:
+        """Return the groups of this fleet: those of its history brought up to date, or, of an older one, its own."""
+        known = self.history.groupings.get(sight)
+        if known is not None and known.overgrown:
+            self.history.forget_rankings_of(known)
+            known = None
+        if known is not None and known.position <= self.at:
+            for name in set(self.history.journal[known.position : self.at]):
+                known.refresh(name, states)
+            known.position = self.at
+            return known
+        grouping = Grouping.of(states, sight, self.at)
+        if known is None:
+            self.history.groupings[sight] = grouping
+        return grouping
 
     def _forget(self, hosts: int) -> None:
         rankings = self.history.rankings

@@ -19,6 +19,8 @@ class Cause(StrEnum):
     EXCLUDED = "Excluded"
     KEPT = "Kept"
     """Kept free for a VM that waits longer (`queue`)."""
+    SPREAD = "Spread"
+    """A VM that it is to be spread from is there."""
     TAINT = "Taint"
     NODE_SELECTOR = "NodeSelector"
     NODE_AFFINITY = "NodeAffinity"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,9 @@ class Weights:
     """Per GiB free there, of the page size that the VM takes."""
     cell_device: float = 64.0
     """Per free host device there: such cells are spared for VMs that ask for devices."""
+    near_cells: float = 5.0
+    """Times how near the host's two nearest cells are (0 to 1), where a VM has one guest cell only: hosts whose cells
+    are near each other are spared for VMs that have several."""
     host_cpu: float = 0.15
     """Per CPU free in a cell of the host (mean over its cells)."""
 
@@ -32,3 +36,7 @@ class Policy:
     """Nodes of the search per host before it answers Undecided."""
     improve_steps: int = 120
     """Nodes spent per host on shortening distances once some answer is known."""
+
+
+SPREAD: Final = Policy(Weights(cell_cpu=-1.0, cell_gib=0.0, near_cells=0.0, host_cpu=-1.0))
+"""The emptiest host and its emptiest cells instead: VMs have quiet neighbours, and large ones find less room."""

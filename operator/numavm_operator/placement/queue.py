@@ -114,6 +114,10 @@ class Queue:
             return {}
         return {kept.node_name: kept.turn.name}
 
+    def kept_for(self, uid: str) -> str | None:
+        """Return the host that is kept for a VM; None: none is."""
+        return self.kept.node_name if self.kept is not None and self.kept.uid == uid else None
+
     def next_change(self, now: float, patience: Patience) -> float | None:
         """Return in how many seconds time alone changes something; None: never."""
         if self.kept is not None:

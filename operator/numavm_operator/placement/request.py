@@ -42,6 +42,16 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
+class Away:
+    """What a VM keeps away from on one host."""
+
+    other: str
+    """The name of a VM that is there."""
+    cells: frozenset[int] | None = None
+    """Ids of host cells; None: the whole host."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One VM that wants a host."""
 
@@ -60,6 +70,8 @@ class Request:
     """Hosts that do not count now, with the reason."""
     kept: Mapping[str, str] = field(default_factory=dict)
     """Hosts that are kept for another VM, with its name."""
+    away: Mapping[str, Away] = field(default_factory=dict)
+    """Hosts with VMs that it is to be spread from."""
     tied_to: str | None = None
     """The only host that counts."""
     former_host: str | None = None
@@ -90,6 +102,7 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
     priority: int = 0,
     excluded: Mapping[str, str] | None = None,
     kept: Mapping[str, str] | None = None,
+    away: Mapping[str, Away] | None = None,
     tied_to: str | None = None,
     former_host: str | None = None,
 ) -> Request:
@@ -113,6 +126,7 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
         priority: Larger goes first in a queue; the engine itself does not read it.
         excluded: Hosts that do not count now, with the reason.
         kept: Hosts that are kept for another VM, with its name.
+        away: Hosts with VMs that it is to be spread from.
         tied_to: The only host that counts (a disk of the VM lies there).
         former_host: Where the VM ran before.
     """
@@ -138,6 +152,7 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
         priority=priority,
         excluded=dict(excluded or {}),
         kept=dict(kept or {}),
+        away=dict(away or {}),
         tied_to=tied_to,
         former_host=former_host,
     )

@@ -18,7 +18,7 @@ def slack_of(cells: Sequence[FreeCell], page_size: Bytes, weights: Weights) -> t
     return tuple(
         [
             weights.cell_cpu * cell.free
-            + per_byte * cell.memory_left(page_size)
+            + per_byte * max(cell.memory_left(page_size), 0)
             + weights.cell_device * cell.devices
             for cell in cells
         ]
@@ -34,4 +34,10 @@ def score_of(state: HostState, shape: Shape, found: Fit, weights: Weights) -> fl
     used = {cell for nodeset in found.host_cells for cell in nodeset}
     chosen = [cells[cell] for cell in sorted(used)]
     slack = sum(slack_of(chosen, shape.cells[0].page_size, weights)) / len(chosen)
-    return slack + weights.host_cpu * sum([cell.free for cell in cells]) / len(cells)
+    return slack + host_part(state, shape, weights)
+
+
+def host_part(state: HostState, shape: Shape, weights: Weights) -> float:
+    """Return the part of the score that is the same wherever on the host the VM goes."""
+    spared = weights.near_cells * state.host.nearness if len(shape.cells) == 1 else 0.0
+    return spared + weights.host_cpu * state.mean_free

@@ -16,8 +16,7 @@ from numavm_api.quantity import Bytes
 from numavm_operator.placement.bits import mask_of
 from numavm_operator.placement.devices import HostDevice, free_devices
 from numavm_operator.placement.free import CellUse, FreeCell, free_cell
-from numavm_operator.placement.host import Cell, Host
-from numavm_operator.placement.shape import Shape
+from numavm_operator.placement.host import Cell, FitKey, Host
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +72,6 @@ def floating_of(claim: Placement, host: Host) -> dict[int, int]:
     return floating
 
 
-@dataclass(frozen=True, slots=True)
-class FitKey:
-    """Facts with their hash, which is worth remembering."""
-
-    facts: tuple[object, ...]
-    hashed: int
-
-    def __hash__(self) -> int:
-        return self.hashed
-
-
 @dataclass(frozen=True)
 class HostState:
     """A host and what is left of it."""
@@ -128,21 +116,34 @@ class HostState:
         held = {address for use in self.uses.values() for address in use.devices}
         return free_devices(self.host.devices, held)
 
-    def fit_key(self, shape: Shape) -> FitKey:
-        """Return what the search looks at for such a shape: states of equal keys get equal answers."""
-        if not (shape.devices or shape.by_hand or shape.classed):
+    def fit_key(self, *, devices: bool, single_cpus: bool, classes: bool) -> FitKey:
+        """Return what the search looks at: states of equal keys get equal answers.
+
+        Args:
+            devices: For VMs that ask for host devices.
+            single_cpus: For VMs whose user had a hand in which CPUs these are.
+            classes: For VMs that ask for a class of host cells.
+        """
+        if not (devices or single_cpus or classes):
             return self._counts
-        cpus = (tuple(map(_names, self.host.cells)), self.held_cpus) if shape.by_hand else ()
-        devices = (self.devices, tuple(cell.sockets for cell in self.host.cells))
-        classes = tuple(cell.memory_class for cell in self.host.cells) if shape.classed else ()
-        facts = (self._counts.facts, cpus, devices if shape.devices else (), classes)
-        return FitKey(facts, hash(facts))
+        cpus = (tuple(map(_names, self.host.cells)), self.held_cpus) if single_cpus else ()
+        near = (self.devices, tuple(cell.sockets for cell in self.host.cells)) if devices else ()
+        kinds = tuple(cell.memory_class for cell in self.host.cells) if classes else ()
+        return FitKey.of((self._counts, cpus, near, kinds))
+
+    @cached_property
+    def takeable_rising(self) -> tuple[int, ...]:
+        """How many CPUs a new VM may take in each cell, the least first."""
+        return tuple(sorted([cell.takeable for cell in self.cells]))
+
+    @cached_property
+    def mean_free(self) -> float:
+        """Free CPUs per cell."""
+        return sum([cell.free for cell in self.cells]) / max(len(self.cells), 1)
 
     @cached_property
     def _counts(self) -> FitKey:
-        ids = tuple(cell.id for cell in self.host.cells)
-        facts = (ids, self.cells, self.host.distances, self.watched)
-        return FitKey(facts, hash(facts))
+        return FitKey.of((self.host.layout, self.cells, self.watched))
 
     @classmethod
     def _made(

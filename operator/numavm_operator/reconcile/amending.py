@@ -6,18 +6,23 @@ Level-triggered: the claim says where guest cells are, the spec where they shoul
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-from numavm_api.conditions import Reason
+from numavm_api.conditions import ConditionType, Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
+from numavm_api.effective_modules import ModuleKind
 from numavm_api.movable import why_unmovable
 from numavm_api.placement import Placement
+from numavm_api.quantity import Bytes
 from numavm_api.vm_status import DomainState
-from numavm_operator.placement.amend import memory_moves, moved_cells
+from numavm_operator.placement.amend import InUse, memory_moves, moved_cells
 from numavm_operator.reconcile.ready import domain_of_claim
 from numavm_operator.reconcile.verdict import Verdict
-from numavm_operator.reconcile.world import Reach, World
+from numavm_operator.reconcile.world import Outcome, Reach, World
 
+_AT_REST: Final = frozenset({ConditionType.HOT_VCPU_CHANGE, ConditionType.HOT_MEMORY_CHANGE})
+_CLAIMED: Final = frozenset({ModuleKind.DIMM, ModuleKind.VIRTIO_MEM})
 _MOVABLE_STATES = (DomainState.RUNNING, DomainState.PAUSED)
 
 
@@ -26,7 +31,30 @@ def wanted_moves(world: World) -> Mapping[int, CpuSet]:
     spec, placement = world.vm.accepted, world.vm.status.placement
     if spec is None or placement is None or not world.wanted.runs:
         return {}
-    return moved_cells(placement, effective(spec))
+    return moved_cells(placement, effective(spec), in_use(world))
+
+
+def in_use(world: World) -> InUse | None:
+    """Return what the running guest has; None: its agent has not seen the spec, or something is about to change."""
+    status, generation = world.vm.status, world.vm.generation
+    topology, memory, domain = status.current_cpu_topology, status.memory, status.domain
+    if topology is None or memory is None or domain is None:
+        return None
+    rests = {
+        one.type
+        for one in status.conditions
+        if one.status == "True" and one.observed_generation == generation
+    }
+    if not rests >= _AT_REST or domain.observed_generation != generation:
+        return None
+    beside: dict[int, Bytes] = {}
+    for module in memory.devices:
+        if module.cell is not None and module.model in _CLAIMED:
+            amounts = (module.requested, module.current)
+            known = [amount for amount in amounts if amount is not None]
+            has = max(known, default=module.size)
+            beside[module.cell] = Bytes(beside.get(module.cell, 0) + has)
+    return InUse(topology.online_vcpus, beside)
 
 
 def is_taken_back(world: World) -> bool:
@@ -84,7 +112,9 @@ def capacity_reserved(world: World) -> Verdict:
         return Verdict("False", Reason.NOT_MOVABLE, text)
     if world.waiting is None:
         return Verdict("Unknown", Reason.WAITING_FOR_OPERATOR, f"{wish}.")
-    return Verdict("False", Reason.NO_ROOM, f"{wish}. {world.waiting.message}")
+    over = world.waiting.outcome is Outcome.QUOTA_EXCEEDED
+    reason = Reason.QUOTA_EXCEEDED if over else Reason.NO_ROOM
+    return Verdict("False", reason, f"{wish}. {world.waiting.message}")
 
 
 def _wish(placement: Placement, moves: Mapping[int, CpuSet]) -> str:

@@ -298,6 +298,8 @@ _WORTH_AN_EVENT: Final[frozenset[tuple[str, str]]] = frozenset(
         (ConditionType.ACCEPTED, Reason.INVALID_SPEC),
         (ConditionType.SCHEDULED, Reason.UNSCHEDULABLE),
         (ConditionType.SCHEDULED, Reason.UNDECIDED),
+        (ConditionType.SCHEDULED, Reason.QUOTA_EXCEEDED),
+        (ConditionType.CAPACITY_RESERVED, Reason.QUOTA_EXCEEDED),
         (ConditionType.HOST_REACHABLE, Reason.LEASE_EXPIRED),
     }
 )

@@ -13,6 +13,7 @@ from numavm_api.vm_status import DomainState
 from numavm_operator.reconcile.ready import domain_of_claim
 from numavm_operator.reconcile.world import Outcome, Reach, World
 
+_UNSCHEDULABLE: Final = frozenset({Outcome.UNSCHEDULABLE, Outcome.QUOTA_EXCEEDED})
 CRASH_LOOP_FROM: Final = 3
 """Failures in a row from which a VM is said to be in a crash loop."""
 
@@ -36,7 +37,7 @@ def _without_claim(world: World) -> PrintableStatus:
         return PrintableStatus.ERROR_INVALID
     if not world.wanted.runs:
         return PrintableStatus.STOPPED
-    if world.waiting is not None and world.waiting.outcome is Outcome.UNSCHEDULABLE:
+    if world.waiting is not None and world.waiting.outcome in _UNSCHEDULABLE:
         return PrintableStatus.ERROR_UNSCHEDULABLE
     return PrintableStatus.PROVISIONING
 

@@ -18,9 +18,14 @@ _WAITING: Final = {
     Outcome.UNSCHEDULABLE: Reason.UNSCHEDULABLE,
     Outcome.UNDECIDED: Reason.UNDECIDED,
     Outcome.WAITING_FOR_HOSTS: Reason.WAITING_FOR_HOSTS,
+    Outcome.QUOTA_EXCEEDED: Reason.QUOTA_EXCEEDED,
 }
 _ALIGNED_ENOUGH: Final = frozenset({Reason.SPANS_CELLS})
 """Reasons of `NumaAligned=False` that the spec permits."""
+
+
+_UNDER_WAY: Final = frozenset({Reason.CHANGING, Reason.AWAITING_CLAIM, Reason.AWAITING_GUEST})
+"""Reasons of a change of vCPUs or memory that is not done."""
 
 
 def ready(world: World) -> Verdict:
@@ -122,6 +127,13 @@ def _as_wanted(world: World) -> Verdict:
     if aligned is not None and aligned.status != "True" and aligned.reason not in _ALIGNED_ENOUGH:
         reason = reason_named(aligned.reason) or Reason.NOT_VERIFIED
         return Verdict(aligned.status, reason, aligned.message)
+    for kind in (ConditionType.HOT_VCPU_CHANGE, ConditionType.HOT_MEMORY_CHANGE):
+        change = condition_of(world, kind)
+        if change is not None and change.status == "False":
+            reason = reason_named(change.reason) or Reason.CHANGE_FAILED
+            return Verdict("False", reason, change.message)
+        if change is not None and change.reason in _UNDER_WAY:
+            return Verdict("False", Reason.CHANGING, change.message)
     pending = condition_of(world, ConditionType.RESTART_REQUIRED)
     if pending is not None and pending.status == "True":
         return Verdict("False", Reason.PENDING_CHANGES, pending.message)

@@ -32,6 +32,7 @@ _OUTCOMES: Final = {
     Outcome.UNSCHEDULABLE: Reason.UNSCHEDULABLE,
     Outcome.UNDECIDED: Reason.UNDECIDED,
     Outcome.WAITING_FOR_HOSTS: Reason.WAITING_FOR_HOSTS,
+    Outcome.QUOTA_EXCEEDED: Reason.QUOTA_EXCEEDED,
 }
 _ON_THE_WAY: Final = frozenset(
     {
@@ -50,6 +51,7 @@ class Report:
     observed_generation: int
     printable_status: PrintableStatus
     conditions: tuple[Condition, ...]
+    reserved_node_name: str | None = None
 
     @property
     def on_the_way(self) -> bool:
@@ -73,6 +75,7 @@ def report(world: World, *, now: str) -> Report:
         conditions=tuple(
             _condition(world, kind, verdict, now) for kind, verdict in verdicts.items()
         ),
+        reserved_node_name=_reserved(world),
     )
 
 
@@ -86,6 +89,7 @@ def stated(world: World) -> Report:
         observed_generation=status.observed_generation or 0,
         printable_status=status.printable_status,
         conditions=tuple(mine),
+        reserved_node_name=status.reserved_node_name,
     )
 
 
@@ -139,6 +143,12 @@ def vain_threads(world: World) -> str:
         "that what the guest takes for siblings are cores; set threads to 1, or threadPolicy to Require to keep off "
         "such hosts."
     )
+
+
+def _reserved(world: World) -> str | None:
+    """Return the host that is kept for the VM; none once it holds a claim, or wants none."""
+    waits = world.waiting is not None and world.vm.status.placement is None and world.wanted.runs
+    return world.waiting.kept_node if world.waiting is not None and waits else None
 
 
 def host_reachable(world: World) -> Verdict:

@@ -38,6 +38,7 @@ class Outcome(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     UNDECIDED = "Undecided"
     WAITING_FOR_HOSTS = "WaitingForHosts"
+    QUOTA_EXCEEDED = "QuotaExceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Waiting:
 
     outcome: Outcome
     message: str
+    kept_node: str | None = None
+    """The host that is kept for it meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

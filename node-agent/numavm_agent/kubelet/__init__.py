@@ -1,0 +1,1 @@
+"""The kubelet behind the port `Kubelet`."""

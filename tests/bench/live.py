@@ -1,0 +1,218 @@
+"""Changes of a running VM, from an acknowledged patch to what libvirt shows, against the bare virsh command.
+
+The same guest twice: NumaVM's, and a copy of its domain that only virsh touches. Both are judged by libvirt's live XML.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import libvirt
+from lxml import etree
+from rich.console import Console
+from rich.progress import track
+
+from bench.local_stack import local_stack, renamed_domain
+from bench.report import Table, median, percentile
+from numavm_lab.local import LIBVIRT_URI, ThisMachine
+from support.vms import Manifest, Vms, condition, vm_manifest
+from support.wait import wait_for
+
+ROUNDS = 7
+DEADLINE_SECONDS = 120
+BOOT_SECONDS = 240
+_POLL_SECONDS = 0.005
+_NAME = "live"
+_BARE = "bare-live"
+_KIB_PER_MIB = 1024
+_DIMM = """<memory model='dimm'><target><size unit='MiB'>128</size><node>0</node></target>
+<alias name='ua-mem-m0'/></memory>"""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One change: by the spec, by virsh, and what the domain then looks like."""
+
+    what: str
+    spec: dict[str, Any]
+    virsh: tuple[str, ...]
+    done: Callable[[etree._Element], bool]
+
+
+def operations(files: Path) -> Sequence[Operation]:
+    """Return the changes in an order that ends where it began."""
+    file = files / "dimm.xml"
+    file.write_text(_DIMM)
+    virtio = {"name": "v0", "cell": 0, "size": "256Mi"}
+    module = {"name": "m0", "cell": 0, "size": "128Mi", "dimm": {}}
+
+    def modules(requested: str, *others: dict[str, Any]) -> dict[str, Any]:
+        mine = {**virtio, "virtioMem": {"requested": requested}}
+        return {"devices": {"memory": [mine, *others]}}
+
+    def balloon(target: str) -> dict[str, Any]:
+        return {"memory": {"balloon": {"target": target}}}
+
+    return (
+        Operation("vCPU on", {"cpu": {"sockets": 2}}, ("setvcpu", _BARE, "1", "--enable"), _on(2)),
+        Operation(
+            "vCPU off", {"cpu": {"sockets": 1}}, ("setvcpu", _BARE, "1", "--disable"), _on(1)
+        ),
+        Operation(
+            "virtio-mem up",
+            modules("128Mi"),
+            ("update-memory-device", _BARE, "--alias", "ua-mem-v0", "--requested-size", "128MiB"),
+            _current(128),
+        ),
+        Operation(
+            "virtio-mem down",
+            modules("64Mi"),
+            ("update-memory-device", _BARE, "--alias", "ua-mem-v0", "--requested-size", "64MiB"),
+            _current(64),
+        ),
+        Operation(
+            "DIMM in", modules("64Mi", module), ("attach-device", _BARE, str(file)), _dimms(1)
+        ),
+        Operation("DIMM out", modules("64Mi"), ("detach-device", _BARE, str(file)), _dimms(0)),
+        Operation("balloon down", balloon("224Mi"), ("setmem", _BARE, "224M"), _balloon(224)),
+        Operation("balloon up", balloon("256Mi"), ("setmem", _BARE, "256M"), _balloon(256)),
+    )
+
+
+def run(console: Console) -> list[Table]:
+    """Measure both, turn by turn."""
+    ours: dict[str, list[float]] = {}
+    bare: dict[str, list[float]] = {}
+    with local_stack(console) as (stack, vms):
+        host = stack.local
+        uid = vms.create(_manifest())["metadata"]["uid"]
+        vms.wait(_NAME, _is_ready, BOOT_SECONDS, "Ready")
+        connection = libvirt.open(LIBVIRT_URI)
+        try:
+            copy = _copy(connection, connection.lookupByUUIDString(uid))
+            for one in (uid, copy):
+                _wait(connection, one, _current(64), BOOT_SECONDS)
+            for _ in track(range(ROUNDS), "changes", console=console):
+                for operation in operations(host.directory):
+                    took = _by_spec(vms, connection, uid, operation)
+                    ours.setdefault(operation.what, []).append(took)
+                    took = _by_virsh(host, connection, copy, operation)
+                    bare.setdefault(operation.what, []).append(took)
+            connection.lookupByUUIDString(copy).destroy()
+        finally:
+            connection.close()
+    return [_table(ours, bare)]
+
+
+def _manifest() -> Manifest:
+    made = vm_manifest(_NAME, [(2, "256Mi")], boots=True, dedicated=False)
+    domain = made["spec"]["domain"]
+    domain["cpu"] |= {"cores": 1, "sockets": 1, "maxSockets": 2}
+    domain["memory"] = {"maxGuest": "2Gi", "balloon": {"model": "virtio", "target": "256Mi"}}
+    virtio = {"name": "v0", "cell": 0, "size": "256Mi", "virtioMem": {"requested": "64Mi"}}
+    domain["devices"] = {"memory": [virtio]}
+    return made
+
+
+def _is_ready(vm: Manifest) -> bool:
+    ready = condition(vm, "Ready")
+    return ready.get("status") == "True" and (
+        ready.get("observedGeneration") == vm["metadata"]["generation"]
+    )
+
+
+def _copy(connection: Any, domain: Any) -> str:
+    """Start the same domain once more, nobody's, and return its UUID."""
+    root = etree.fromstring(renamed_domain(domain.XMLDesc(0), _BARE).encode())
+    for path in ("uuid", "metadata", "seclabel"):
+        for node in root.findall(path):
+            root.remove(node)
+    for current in root.iterfind("devices/memory/target/current"):
+        current.getparent().remove(current)
+    made = connection.createXML(etree.tostring(root, encoding="unicode"), 0)
+    return str(made.UUIDString())
+
+
+def _by_spec(vms: Vms, connection: Any, uid: str, operation: Operation) -> float:
+    vms.patch(_NAME, domain=operation.spec)
+    began = time.monotonic()
+    _wait(connection, uid, operation.done, DEADLINE_SECONDS)
+    took = time.monotonic() - began
+    vms.wait(_NAME, _is_ready, DEADLINE_SECONDS, f"Ready after {operation.what}")
+    return took
+
+
+def _by_virsh(
+    host: ThisMachine,
+    connection: Any,
+    uuid: str,
+    operation: Operation,
+) -> float:
+    command, *rest = operation.virsh
+    began = time.monotonic()
+    host.exec(["virsh", "--connect", LIBVIRT_URI, command, *rest, "--live"])
+    _wait(connection, uuid, operation.done, DEADLINE_SECONDS)
+    return time.monotonic() - began
+
+
+def _wait(
+    connection: Any,
+    uuid: str,
+    done: Callable[[etree._Element], bool],
+    seconds: float,
+) -> None:
+    domain = connection.lookupByUUIDString(uuid)
+    wait_for(
+        lambda: etree.fromstring(domain.XMLDesc(0).encode()),
+        until=done,
+        deadline_seconds=seconds,
+        describe=f"domain {uuid} has changed",
+        poll_seconds=_POLL_SECONDS,
+    )
+
+
+def _on(count: int) -> Callable[[etree._Element], bool]:
+    return lambda root: len(root.findall("vcpus/vcpu[@enabled='yes']")) == count
+
+
+def _dimms(count: int) -> Callable[[etree._Element], bool]:
+    return lambda root: len(root.findall("devices/memory[@model='dimm']")) == count
+
+
+def _current(mebibytes: int) -> Callable[[etree._Element], bool]:
+    path = "devices/memory[@model='virtio-mem']/target/current"
+    return lambda root: root.findtext(path) == str(mebibytes * _KIB_PER_MIB)
+
+
+def _balloon(mebibytes: int) -> Callable[[etree._Element], bool]:
+    # libvirt counts virtio-mem into it: what is asked of the balloon comes on top.
+    virtio = 64
+    wanted = {str(one * _KIB_PER_MIB) for one in (mebibytes, mebibytes + virtio)}
+    return lambda root: root.findtext("currentMemory") in wanted
+
+
+def _table(ours: dict[str, list[float]], bare: dict[str, list[float]]) -> Table:
+    def row(what: str) -> tuple[str, str, str, str, str]:
+        mine, plain = median(ours[what]), median(bare[what])
+        return (
+            what,
+            f"{plain * 1000:.0f}",
+            f"{mine * 1000:.0f}",
+            f"{percentile(ours[what], 95) * 1000:.0f}",
+            f"{mine / plain:.2f}",
+        )
+
+    return Table(
+        name="live",
+        title=f"a change of a running VM, {ROUNDS} times each, this machine's libvirt, milliseconds",
+        columns=("", "virsh, median", "NumaVM, median", "P95", "to virsh"),
+        rows=tuple(row(what) for what in ours),
+        notes=(
+            "from the acknowledged patch, or from the call of virsh, to what libvirt's live XML shows",
+            "where the claim is amended first, that is in NumaVM's figure",
+        ),
+    )

@@ -1,0 +1,183 @@
+"""vCPUs and memory modules come and go on a running guest, by its own word: also in races, and when it says no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from numavm_api.killpoints import KILL_POINT_VARIABLE, KillPoint
+from numavm_lab.controlplane.plane import ControlPlane
+from support.agent_fixtures import running_node
+from support.agents import Node, Vm
+from support.cluster import Callers
+from support.hot_guest import HotGuest
+from support.wait import wait_for
+
+DIMM = {"name": "m0", "cell": 0, "size": "128Mi", "dimm": {}}
+NEVER = "acpi_no_memhotplug"
+"""Linux leaves memory that is plugged in or asked back alone (Documentation/admin-guide/kernel-parameters.txt)."""
+
+
+def virtio(requested: str) -> dict[str, Any]:
+    return {"name": "v0", "cell": 0, "size": "256Mi", "virtioMem": {"requested": requested}}
+
+
+@pytest.fixture(scope="module")
+def node(
+    control_plane: ControlPlane, callers: Callers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Node]:
+    directory = tmp_path_factory.mktemp("hot")
+    with running_node("host-hot", control_plane, callers, directory) as node:
+        yield node
+
+
+@pytest.fixture(scope="module")
+def guest(node: Node, new_namespace: Callable[[], str]) -> Iterator[HotGuest]:
+    made = HotGuest(Vm(node, new_namespace(), "hot"))
+    made.boot()
+    yield made
+    made.vm.remove()
+
+
+def test_a_balloon_that_somebody_sets_is_put_back_or_only_reported(guest: HotGuest) -> None:
+    vm = guest.vm
+    guest.settles()
+    guest.balloon_to(192)
+    wait_for(vm.events, until=lambda seen: "BalloonRestored" in seen, describe="it is told")
+    wait_for(
+        lambda: vm.status()["memory"]["balloon"]["actual"],
+        until=lambda actual: actual == "256Mi",
+        deadline_seconds=60,
+        describe="the guest has its memory again",
+    )
+    guest.wait(cpus="0", more=0)
+    vm.patch({"driftPolicy": "Report"})
+    guest.settles()
+    guest.balloon_to(224)
+    wait_for(vm.events, until=lambda seen: "BalloonDrifted" in seen, describe="it is told")
+    assert vm.status()["memory"]["balloon"]["target"] == "256Mi"
+    guest.balloon_to(256)
+    vm.patch({"driftPolicy": "Restore"})
+    guest.wait(cpus="0", more=0)
+
+
+def test_raised_memory_comes_as_a_module_and_lowered_goes(guest: HotGuest) -> None:
+    guest.change(sockets=1, modules=[], memory="384Mi")
+    guest.wait(cpus="0", more=128)
+    guest.settles()
+    assert guest.module_names() == {"grown-0-1"}
+    assert guest.vm.status()["memory"]["guestCurrent"] == "384Mi"
+    assert guest.vm.condition("RestartRequired")["status"] == "False"
+    guest.change(sockets=1, modules=[])
+    guest.wait(cpus="0", more=0)
+    guest.settles()
+
+
+def test_cpus_and_memory_of_one_patch_come_both(guest: HotGuest) -> None:
+    guest.change(sockets=2, modules=[DIMM, virtio("64Mi")])
+    guest.wait(cpus="0-1", more=128 + 64)
+    guest.settles()
+    status = guest.vm.status()
+    assert status["currentCPUTopology"]["onlineVcpus"] == "0-1"
+    assert {one["name"]: one.get("current") for one in status["memory"]["devices"]} == {
+        "m0": None,
+        "v0": "64Mi",
+    }
+    assert status["memory"]["guestCurrent"] == "448Mi"
+
+
+def test_of_changes_during_changes_the_last_one_holds(guest: HotGuest) -> None:
+    for requested in ("128Mi", "32Mi", "192Mi", "96Mi"):
+        guest.change(sockets=2, modules=[DIMM, virtio(requested)])
+    guest.wait(cpus="0-1", more=128 + 96)
+    guest.settles()
+
+
+def test_a_change_that_is_taken_back_at_once_leaves_the_guest_as_it_was(guest: HotGuest) -> None:
+    other = {**DIMM, "name": "m1"}
+    guest.change(sockets=2, modules=[DIMM, other, virtio("96Mi")])
+    guest.change(sockets=2, modules=[DIMM, virtio("96Mi")])
+    guest.settles()
+    guest.wait(cpus="0-1", more=128 + 96)
+    assert guest.module_names() == {"m0", "v0"}
+
+
+def test_what_was_asked_while_the_agent_was_down_is_given_back_to_its_successor(
+    node: Node, guest: HotGuest
+) -> None:
+    node.agent.stop()
+    guest.change(sockets=1, modules=[virtio("32Mi")])
+    node.agent.start()
+    guest.wait(cpus="0", more=32)
+    guest.settles()
+    assert guest.module_names() == {"v0"}
+    assert guest.vm.status()["currentCPUTopology"]["onlineVcpus"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("point", "modules", "more"),
+    [
+        (KillPoint.PLUG_RECORDED, [DIMM, virtio("32Mi")], 128 + 32),
+        (KillPoint.UNPLUG_RECORDED, [virtio("32Mi")], 32),
+    ],
+)
+def test_an_agent_killed_at_a_recorded_change_is_continued(
+    node: Node, guest: HotGuest, point: KillPoint, modules: list[dict[str, Any]], more: int
+) -> None:
+    node.agent.stop()
+    node.agent.start(**{KILL_POINT_VARIABLE: str(point)})
+    guest.change(sockets=1, modules=modules)
+    wait_for(
+        node.agent.is_alive,
+        until=lambda alive: not alive,
+        deadline_seconds=60,
+        describe=f"the agent dies at {point}",
+    )
+    node.agent.start()
+    guest.wait(cpus="0", more=more)
+    guest.settles()
+
+
+def test_a_guest_that_says_no_keeps_its_memory_and_is_not_asked_again(
+    node: Node, namespace: str
+) -> None:
+    guest = HotGuest(Vm(node, namespace, "never"))
+    guest.boot(modules=[DIMM], kernel_arguments=NEVER)
+    try:
+        guest.change(sockets=1, modules=[])
+        refused = guest.vm.wait("HotMemoryChange", "False", "GuestRefused")
+        assert "m0" in guest.vm.condition("HotMemoryChange")["message"], refused
+        assert guest.vm.condition("RestartRequired")["status"] == "False"
+        assert guest.module_names() == {"m0"}
+        generation = guest.asked_for_generation()
+        guest.change(sockets=1, modules=[DIMM])
+        guest.settles()
+        assert generation > 0
+    finally:
+        guest.vm.remove()
+
+
+def test_after_a_restart_what_was_added_is_part_of_the_boot_configuration(
+    guest: HotGuest,
+) -> None:
+    guest.change(sockets=2, modules=[DIMM, virtio("64Mi")], memory="320Mi")
+    guest.wait(cpus="0-1", more=64 + 128 + 64)
+    guest.settles()
+    assert guest.module_names() == {"grown-0-1", "m0", "v0"}
+    qemu = guest.vm.qemu()
+    guest.restart()
+    # Of boot memory the kernel keeps its page tables for itself: less than one part in 32.
+    low = guest.base + (64 - 2 + 128 + 64) * 1024
+    cpus, memory = wait_for(
+        guest.seen,
+        until=lambda now: now[0] == "0-1" and now[1] >= low,
+        deadline_seconds=180,
+        describe="the guest booted with all of it",
+    )
+    guest.settles()
+    assert (cpus, memory <= low + 2 * 1024) == ("0-1", True)
+    assert guest.vm.qemu() != qemu
+    assert guest.module_names() == {"m0", "v0"}
+    assert guest.vm.status()["memory"]["guestCurrent"] == "512Mi"
