@@ -26,17 +26,21 @@ _SOURCES: Final = {"operator": ("crds", "operator"), "agent": ("crds", "node-age
 """What of the checkout is in each image."""
 _FILES: Final = ("pyproject.toml", "requirements.lock")
 _SUITE: Final = "bookworm"
-_BUILD_PACKAGES: Final = ("usr-is-merged", "python3", "python3-venv", "ca-certificates", "binutils")
+_BUILD_PACKAGES: Final = ("python3", "python3-venv", "ca-certificates")
 _PACKAGES: Final = {
     "operator": ("usr-is-merged", "python3", "ca-certificates"),
     "agent": ("usr-is-merged", "python3", "ca-certificates", "libvirt0"),
 }
 """usr-is-merged: else /usr is merged by a package that needs the whole of Perl."""
-_LEFT_OUT: Final = (
-    *("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*"),
-    *("/usr/share/lintian/*", "/usr/lib/*/gconv/*", "/usr/lib/python3*/pydoc_data/*"),
+_LEAN: Final = (
+    *("--variant=essential", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"),
+    *(
+        f"--dpkgopt=path-exclude=/usr/share/{one}/*"
+        for one in ("doc", "man", "info", "locale", "lintian")
+    ),
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 )
-"""Of Debian's packages: what nothing in these images reads; dpkg takes globs over slashes too."""
+"""What images are made on: no apt, nothing that only people read but the licences."""
 PAUSE: Final = "numavm-lab/pause:1"
 
 
@@ -99,8 +103,8 @@ class _Builder:
         file = REPOSITORY / "deploy" / "images" / f"{name}.Containerfile"
         archive = self._directory / f"{name}-{_digest(name, file, tag)}.tar"
         if not archive.exists():
-            base = self._base("build", "minbase", _BUILD_PACKAGES)
-            runtime, wheels = self._base(name, "essential", _PACKAGES[name]), self._wheels()
+            base = self._base("building", _BUILD_PACKAGES, ("--variant=minbase",))
+            runtime, wheels = self._base(name, _PACKAGES[name], _LEAN), self._wheels()
             self._progress(f"building the image {tag}")
             options = ["--build-arg", f"BASE={base}", "--build-arg", f"RUNTIME={runtime}"]
             options += ["--build-arg", "PIP_OPTIONS=--no-index"]
@@ -112,20 +116,17 @@ class _Builder:
             self._run([*self._buildah, "rmi", "--prune"])
         return Image(f"docker.io/{tag}", archive)
 
-    def _base(self, name: str, variant: str, wanted: Sequence[str]) -> str:
+    def _base(self, purpose: str, packages: Sequence[str], options: Sequence[str]) -> str:
         """Return the name of a base image of Debian packages, made on first use."""
-        packages = ",".join(wanted)
-        recipe = f"{_SUITE} {variant} {packages} {' '.join(_LEFT_OUT)}"
+        wanted = ",".join(packages)
+        recipe = f"{_SUITE} {wanted} {' '.join(options)}"
         key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
         tag, tree = f"numavm-lab/base:{key}", self._directory / f"base-{key}.tar"
         if not tree.exists():
-            self._progress(f"making a base image of Debian packages for the {name}")
+            self._progress(f"making a base image of Debian packages for {purpose}")
             partial = tree.with_suffix(".partial")
-            command = ["mmdebstrap", "--quiet", f"--variant={variant}", "--format=tar"]
-            command.append("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr")
-            command += [f"--dpkgopt=path-exclude={one}" for one in _LEFT_OUT]
-            command += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
-            self._run([*command, f"--include={packages}", _SUITE, str(partial)])
+            command = ["mmdebstrap", "--quiet", "--format=tar", *options]
+            self._run([*command, f"--include={wanted}", _SUITE, str(partial)])
             partial.rename(tree)
         if not self._has(tag):
             context = self._directory / "base"

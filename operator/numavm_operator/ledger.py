@@ -41,7 +41,7 @@ class Ledger:
         self._reported: dict[str, dict[str, HeldClaim]] = defaultdict(dict)
         self._released: dict[str, set[tuple[str, str]]] = defaultdict(set)
         self._fenced: set[str] = set()
-        self._highest_epochs: dict[str, int] = {}
+        self._highest_epoch = 0
 
     def vm_changed(self, old: Vm | None, new: Vm | None) -> None:
         """Take in a NumaVM's status, or that it is gone."""
@@ -88,10 +88,9 @@ class Ledger:
             self._sync(name, uid)
         if host is None:
             self.fleet = self.fleet.without_host(name)
-            self._highest_epochs.pop(name, None)
             self._by_host.pop(name, None)
             return
-        self._highest_epochs[name] = host.status.highest_epoch
+        self._note_epoch(host.status.highest_epoch)
         self.fleet = self.fleet.with_host(
             host_from(
                 name,
@@ -133,22 +132,23 @@ class Ledger:
 
     @property
     def highest_epoch(self) -> int:
-        """The newest epoch that any claim or host knows of."""
-        stated = (holding.placement.epoch for holding in self._stated.values())
-        reported = (
-            claim.placement.epoch for at in self._reported.values() for claim in at.values()
-        )
-        return max((0, *stated, *reported, *self._highest_epochs.values()))
+        """The newest epoch that any claim or host was ever seen to know of; asked for at each placement."""
+        return self._highest_epoch
+
+    def _note_epoch(self, epoch: int) -> None:
+        self._highest_epoch = max(self._highest_epoch, epoch)
 
     def _state(self, uid: str, holding: Holding | None) -> None:
         before = self._stated.pop(uid, None)
         if holding is not None:
             self._stated[uid] = holding
+            self._note_epoch(holding.placement.epoch)
         for node_name in {at.node_name for at in (before, holding) if at is not None}:
             self._sync(node_name, uid)
 
     def _report(self, uid: str, name: str, claim: HeldClaim | None) -> None:
         if claim is not None:
+            self._note_epoch(claim.placement.epoch)
             self._reported[uid][name] = claim
             return
         at = self._reported.get(uid, {})

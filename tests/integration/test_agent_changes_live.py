@@ -272,10 +272,10 @@ def test_a_dimm_is_plugged_into_the_running_guest_under_an_amended_claim(
         vm.claim(second.replacing(first))
         vm.wait_domain("plugged", placementId="claim-2", deadline_seconds=120)
         wait_for(
-            lambda: memory_in_guest(vm),
-            until=lambda kib: kib == before + 128 * 1024,
+            lambda: (memory_in_guest(vm), *words_of_memory(vm)),
+            until=lambda seen: seen[0] == before + 128 * 1024,
             deadline_seconds=180,
-            describe="the guest has the module's memory",
+            describe=f"the guest's {before} KiB, and the module's; guest, libvirt, condition",
         )
         vm.wait("NumaAligned", "True")
         assert vm.condition("RestartRequired")["status"] == "False"
@@ -288,6 +288,12 @@ def memory_in_guest(vm: Vm) -> int:
     """Return what the guest's kernel manages on its only node, in KiB; 0: it has not said."""
     reports = reports_of(vm)
     return reports[-1].nodes[0].memory_kib if reports else 0
+
+
+def words_of_memory(vm: Vm) -> tuple[object, object]:
+    """Return what a failed wait shows beside the guest's word: libvirt's modules, and what the condition says."""
+    status = vm.status()
+    return status.get("memory", {}).get("devices"), vm.condition("HotMemoryChange").get("message")
 
 
 def test_a_host_whose_kernel_cannot_move_memory_says_so(node: Node) -> None:

@@ -155,6 +155,11 @@ def test_a_guest_that_says_no_keeps_its_memory_and_is_not_asked_again(
         guest.change(sockets=1, modules=[DIMM])
         guest.settles()
         assert generation > 0
+        # It does not use what is plugged in either, though ACPI and libvirt have it as plugged.
+        guest.change(sockets=1, modules=[DIMM, {**DIMM, "name": "m1", "size": "256Mi"}])
+        guest.vm.wait("HotMemoryChange", "Unknown", "AwaitingGuest")
+        assert "m1 are plugged in and not used" in guest.vm.condition("HotMemoryChange")["message"]
+        assert guest.module_names() == {"m0", "m1"}
     finally:
         guest.vm.remove()
 

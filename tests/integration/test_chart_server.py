@@ -74,6 +74,13 @@ def allowed(api: client.ApiClient, **attributes: str) -> bool:
             "group": "apiextensions.k8s.io",
         },
         {"verb": "impersonate", "resource": "users"},
+        {"verb": "get", "resource": "configmaps"},
+        {"verb": "patch", "resource": "resourcequotas"},
+        {"verb": "delete", "resource": "leases", "group": "coordination.k8s.io"},
+        {"verb": "delete", "resource": "events", "group": "events.k8s.io"},
+        {"verb": "create", "resource": "daemonsets", "group": "apps"},
+        {"verb": "use", "resource": "hostdevices", "group": "numavm.io"},
+        {"verb": "use", "resource": "forceddeletions", "group": "numavm.io"},
     ],
     ids=lambda one: f"{one['verb']}-{one['resource']}-{one.get('subresource', '')}",
 )
@@ -89,6 +96,15 @@ def test_only_the_operator_may_touch_the_main_resource(callers: Callers) -> None
 
     assert allowed(callers.operator(), **patch)
     assert not allowed(callers.agent("host-of-test"), **patch)
+
+
+def test_the_operator_reads_hosts_and_quotas_and_writes_neither(callers: Callers) -> None:
+    hosts = {"resource": "numahosts", "group": "numavm.io"}
+    for one in (hosts, {"resource": "resourcequotas"}, {"resource": "nodes"}):
+        assert allowed(callers.operator(), verb="list", **one)
+        for verb in ("create", "update", "patch", "delete"):
+            assert not allowed(callers.operator(), verb=verb, **one)
+    assert not allowed(callers.operator(), verb="patch", subresource="status", **hosts)
 
 
 @pytest.mark.parametrize(

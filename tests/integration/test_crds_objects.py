@@ -183,7 +183,16 @@ HOST_REPORT: Mapping[str, Any] = {
         "shared": "",
         "sharedFollowsDedicated": True,
         "housekeeping": "0",
-        "foreign": "",
+        "foreign": "4-5",
+    },
+    "others": {
+        "kubelet": {
+            "exclusiveCpus": "4",
+            "allocatableCpus": "4-7",
+            "memory": [{"cell": 0, "pageSize": "2Mi", "amount": "1Gi"}],
+            "allocatableMemory": [{"cell": 0, "pageSize": "4Ki", "amount": "2Gi"}],
+        },
+        "domainCpus": "5",
     },
     "permitted": {
         "directories": ["/var/lib/numavm"],

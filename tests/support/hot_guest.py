@@ -41,7 +41,7 @@ class HotGuest:
         spec["domain"]["memory"] = {
             "guest": "256Mi",
             "maxGuest": "1Gi",
-            "balloon": {"model": "virtio"},
+            "balloon": {"model": "virtio", "statsPeriodSeconds": 1},
         }
         spec["domain"]["devices"] = {"memory": modules or []}
         self.vm.create(spec)

@@ -52,11 +52,12 @@ def balloon_status(
         return None
     if seen is None:
         return said
-    fresh = _fresh(seen, target, spec, now)
+    fresh = balloon_now(seen, target, spec, now=now)
     return said if said is not None and _is_alike(said, fresh, now) else fresh
 
 
-def _fresh(seen: BalloonSeen, target: Bytes, spec: NumaVMSpec, now: str) -> BalloonStatus:
+def balloon_now(seen: BalloonSeen, target: Bytes, spec: NumaVMSpec, *, now: str) -> BalloonStatus:
+    """Return what libvirt and the guest say at this moment, whatever was told before."""
     balloon = spec.domain.memory.balloon
     period = balloon.stats_period_seconds if balloon is not None else None
     if period is None or not seen.last_update:

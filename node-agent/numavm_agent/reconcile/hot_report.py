@@ -48,6 +48,8 @@ def hot_findings(
     wanted: NumaVMSpec,
     modules: Iterable[ModuleStatus],
     hot: HotNow,
+    *,
+    unused: str = "",
 ) -> list[Finding]:
     """Return both conditions of a domain that runs.
 
@@ -56,10 +58,11 @@ def hot_findings(
         wanted: The spec as it is to be.
         modules: Its memory modules.
         hot: What is known of changes under way.
+        unused: What is plugged in and the guest does not use, in words.
     """
     vcpus = _vcpus_waiting(running, wanted, hot)
     memory = _memory_waiting(running, as_modules(running, wanted))
-    moving = "; ".join(_resizing(modules))
+    moving = "; ".join(part for part in (*_resizing(modules), unused) if part)
     return [
         _finding(ConditionType.HOT_VCPU_CHANGE, hot, vcpus, ""),
         _finding(ConditionType.HOT_MEMORY_CHANGE, hot, memory, moving),

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from numavm_agent.ports import BalloonSeen, VmObject
 from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
-from numavm_agent.reconcile.balloon_report import balloon_status
+from numavm_agent.reconcile.balloon_report import balloon_now, balloon_status, target_of
 from numavm_agent.reconcile.changes import pending_changes
 from numavm_agent.reconcile.conditions import Finding, dated
 from numavm_agent.reconcile.hot_report import HotNow, hot_findings, no_findings
+from numavm_agent.reconcile.module_use import unused_modules
 from numavm_agent.verify.judge import Verdict
 from numavm_agent.verify.module_figures import memory_now
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
@@ -93,7 +94,7 @@ def vm_status(view: VmView, *, now: str) -> dict[str, Any]:
     """Return the agent's whole part of the status."""
     there = view.running
     conditions = dated(
-        _findings(view), view.vm.status.conditions, generation=view.vm.generation, now=now
+        _findings(view, now=now), view.vm.status.conditions, generation=view.vm.generation, now=now
     )
     status: dict[str, Any] = {
         "domain": view.domain.model_copy(
@@ -121,21 +122,33 @@ def own_part(raw_status: Mapping[str, Any]) -> dict[str, Any]:
     return part
 
 
-def _findings(view: VmView) -> list[Finding]:
+def _findings(view: VmView, *, now: str) -> list[Finding]:
     return [
         _running(view),
         _aligned(view),
         _restart_required(view),
-        *_hot(view),
+        *_hot(view, now=now),
         _emulation(view),
     ]
 
 
-def _hot(view: VmView) -> list[Finding]:
+def _hot(view: VmView, *, now: str) -> list[Finding]:
     there = view.running
     if there is None or there.spec is None:
         return no_findings()
-    return hot_findings(there.spec, view.vm.spec, there.modules or (), there.hot)
+    modules = there.modules or ()
+    unused = _unused(there, there.spec, modules, now=now)
+    return hot_findings(there.spec, view.vm.spec, modules, there.hot, unused=unused)
+
+
+def _unused(
+    there: Running, spec: NumaVMSpec, modules: tuple[ModuleStatus, ...], *, now: str
+) -> str:
+    target = target_of(spec)
+    if there.balloon is None or target is None:
+        return ""
+    figures = balloon_now(there.balloon, target, spec, now=now)
+    return unused_modules(effective(spec).memory, modules, figures)
 
 
 def _running(view: VmView) -> Finding:

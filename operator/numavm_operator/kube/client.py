@@ -28,6 +28,11 @@ REQUEST_SECONDS: Final = 10.0
 
 Short against the lease, so that no write of a former leader is still on its way.
 """
+LIST_SECONDS: Final = 60.0
+"""Time limit of a page of a list.
+
+It is no write, and starting over at a busy API server only makes it busier.
+"""
 
 _MEANING: Final[Mapping[int, type[NumaVMError]]] = {
     HTTPStatus.NOT_FOUND: NotFoundError,
@@ -93,6 +98,10 @@ class KubeClient:
         if _writing.get():
             self.may_write()
 
+    async def page(self, path: str, query: Mapping[str, str]) -> Json:
+        """Return a page of a list, which may take its time; errors as `get`."""
+        return await self._send("GET", path, query, None, Body.JSON, seconds=LIST_SECONDS)
+
     async def get(self, path: str, query: Mapping[str, str] | None = None) -> Json:
         """Return what is at `path`.
 
@@ -135,6 +144,8 @@ class KubeClient:
         query: Mapping[str, str],
         body: Json | list[Json] | None,
         kind: Body,
+        *,
+        seconds: float = REQUEST_SECONDS,
     ) -> Json:
         if self._api is None:
             raise TransientError(f"{method} {path}: the client is not open")
@@ -153,7 +164,7 @@ class KubeClient:
                 self.may_write()
                 self.wrote(_plural(path))
             response = await self._api.call_api(
-                *request, _request_timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS)
+                *request, _request_timeout=aiohttp.ClientTimeout(total=seconds)
             )
             text: bytes = await response.read()  # type: ignore[no-untyped-call]  # generated without types
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -62,7 +62,7 @@ async def list_all(client: KubeClient, path: str) -> list[Json]:
 async def _pages(client: KubeClient, path: str) -> AsyncIterator[Page]:
     query = {"limit": str(PAGE)}
     while True:
-        page = await client.get(path, query)
+        page = await client.page(path, query)
         items = [_without_managers(item) for item in page["items"]]
         version = int(page["metadata"]["resourceVersion"])
         yield Page(items, version, starts_over="continue" not in query)

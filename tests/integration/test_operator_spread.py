@@ -1,13 +1,11 @@
-"""Wishes that only a real API server puts together: VMs kept apart, and a claim that grows."""
+"""VMs kept apart by the labels that the API server has of them: over hosts, over host cells, until a label goes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from kubernetes import client
 
-from numavm_api.cpuset import CpuSet
 from numavm_lab.controlplane.plane import ControlPlane
 from support.cluster import Callers
 from support.fake_agent import FakeAgent
@@ -19,7 +17,6 @@ from support.operator_process import (
     fake_hosts,
     operators,
 )
-from support.placement_checker import violations
 from support.wait import wait_for
 
 pytestmark = pytest.mark.usefixtures("fleet_of_its_own")
@@ -60,24 +57,6 @@ def claimed(status: Json) -> bool:
 
 def message(status: Json) -> str:
     return str(condition(status, "Scheduled").get("message", ""))
-
-
-def broken_rules(vms: Vms, callers: Callers) -> list[str]:
-    """Return what the independent reader finds wrong with the claims as the API server has them."""
-    custom = client.CustomObjectsApi(callers.admin())
-    listed = custom.list_cluster_custom_object("numavm.io", "v1alpha1", "numahosts")["items"]
-    hosts = {host["metadata"]["name"]: host for host in listed}
-    placed = [vm for vm in vms.all() if claimed(vm.get("status", {}))]
-    found = []
-    for vm in placed:
-        where = vm["status"]["nodeName"]
-        others = [
-            one["status"]["placement"]
-            for one in placed
-            if one is not vm and one["status"]["nodeName"] == where
-        ]
-        found += violations(vm["status"]["placement"], vm, hosts[where], others)
-    return found
 
 
 def away_from_web(over: str = "Host") -> Json:
@@ -137,24 +116,3 @@ def test_a_vm_whose_label_goes_is_no_longer_spread_from(vms: Vms) -> None:
     vms.patch("one", {"metadata": {"labels": {"app": None}}})
 
     vms.wait("three", claimed, "claimed")
-
-
-def test_the_claim_of_a_running_vm_grows_where_it_is(vms: Vms, callers: Callers) -> None:
-    cpu = {"cores": 3, "onlineVcpus": "0", "dedicatedCpuPlacement": True}
-    vms.create("vm", domain={"cpu": cpu, "memory": {"guest": "256Mi"}})
-    first = vms.wait_ready("vm")["placement"]
-    assert len(CpuSet.parse(first["dedicatedCpus"])) == 1
-
-    vms.patch("vm", {"spec": {"domain": {"cpu": {"onlineVcpus": "0-1"}}}})
-
-    def grown(status: Json) -> bool:
-        claim = status.get("placement", first)
-        return bool(claim["id"] != first["id"] and "previous" not in claim)
-
-    second = vms.wait("vm", grown, "a larger claim, the former one let go")["placement"]
-    assert CpuSet.parse(first["dedicatedCpus"]) <= CpuSet.parse(second["dedicatedCpus"])
-    assert len(CpuSet.parse(second["dedicatedCpus"])) == 2
-    assert [cell["hostCells"] for cell in second["cells"]] == [
-        cell["hostCells"] for cell in first["cells"]
-    ]
-    assert broken_rules(vms, callers) == []
