@@ -1,4 +1,4 @@
-"""vCPUs and memory modules come and go on a running guest, by its own word: also in races, and when it says no."""
+"""vCPUs and memory modules come and go on a running guest, by its own word: also in races, and after a kill."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from support.hot_guest import HotGuest
 from support.wait import wait_for
 
 DIMM = {"name": "m0", "cell": 0, "size": "128Mi", "dimm": {}}
-NEVER = "acpi_no_memhotplug"
-"""Linux leaves memory that is plugged in or asked back alone (Documentation/admin-guide/kernel-parameters.txt)."""
 
 
 def virtio(requested: str) -> dict[str, Any]:
@@ -118,25 +116,7 @@ def test_an_agent_killed_at_a_recorded_change_is_continued(
     guest.settles()
 
 
-def test_a_guest_that_says_no_keeps_its_memory_and_is_not_asked_again(
-    node: Node, namespace: str
-) -> None:
-    guest = HotGuest(Vm(node, namespace, "never"))
-    guest.boot(modules=[DIMM], kernel_arguments=NEVER)
-    try:
-        guest.change(sockets=1, modules=[])
-        refused = guest.vm.wait("HotMemoryChange", "False", "GuestRefused")
-        assert "m0" in guest.vm.condition("HotMemoryChange")["message"], refused
-        assert guest.vm.condition("RestartRequired")["status"] == "False"
-        assert guest.module_names() == {"m0"}
-        generation = guest.asked_for_generation()
-        guest.change(sockets=1, modules=[DIMM])
-        guest.settles()
-        assert generation > 0
-    finally:
-        guest.vm.remove()
-
-
+@pytest.mark.long
 def test_after_a_restart_what_was_added_is_part_of_the_boot_configuration(
     guest: HotGuest,
 ) -> None:
@@ -161,6 +141,7 @@ def test_after_a_restart_what_was_added_is_part_of_the_boot_configuration(
     assert guest.vm.status()["memory"]["guestCurrent"] == "512Mi"
 
 
+@pytest.mark.long
 def test_a_balloon_that_somebody_sets_is_put_back_or_only_reported(
     node: Node, namespace: str
 ) -> None:
