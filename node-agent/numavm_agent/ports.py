@@ -174,6 +174,10 @@ class Hypervisor(Protocol):
         """Ask the guest to keep so much memory; returns at once, whether the guest follows or not."""
         ...
 
+    def balloon_size(self, uuid: str) -> Bytes | None:
+        """Return what the guest has by its balloon alone, by QEMU's word; None: QEMU does not say."""
+        ...
+
     def set_balloon_period(self, uuid: str, seconds: int) -> None:
         """Have the guest asked for its figures so often; 0: never."""
         ...

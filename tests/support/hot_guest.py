@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +43,7 @@ class HotGuest:
         spec["domain"]["memory"] = {
             "guest": "256Mi",
             "maxGuest": "1Gi",
-            "balloon": {"model": "virtio", "statsPeriodSeconds": 1},
+            "balloon": {"model": "virtio"},
         }
         spec["domain"]["devices"] = {"memory": modules or []}
         self.vm.create(spec)
@@ -101,12 +103,13 @@ class HotGuest:
 
     def balloon_to(self, mebibytes: int) -> None:
         """Set the balloon past NumaVM."""
-        connection = libvirt.open(self.vm.node.libvirt.uri)
-        try:
-            domain = connection.lookupByUUIDString(self.vm.uid())
+        with self._libvirt() as domain:
             domain.setMemoryFlags(mebibytes * _KIB_PER_MIB, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        finally:
-            connection.close()
+
+    def balloon(self) -> int:
+        """Return the size of the guest by its balloon, in MiB, by libvirt's word."""
+        with self._libvirt() as domain:
+            return int(domain.info()[2]) // _KIB_PER_MIB
 
     def module_names(self) -> set[str]:
         """Return the modules that libvirt shows."""
@@ -124,9 +127,14 @@ class HotGuest:
         return [report for one in words for report in one]
 
     def _xml(self) -> str:
+        with self._libvirt() as domain:
+            return str(domain.XMLDesc(0))
+
+    @contextmanager
+    def _libvirt(self) -> Iterator[Any]:
         connection = libvirt.open(self.vm.node.libvirt.uri)
         try:
-            return str(connection.lookupByUUIDString(self.vm.uid()).XMLDesc(0))
+            yield connection.lookupByUUIDString(self.vm.uid())
         finally:
             connection.close()
 

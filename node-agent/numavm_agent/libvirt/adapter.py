@@ -22,7 +22,7 @@ from numavm_agent.errors import Shortage
 from numavm_agent.libvirt.connection import Connection, ReconnectingConnection
 from numavm_agent.libvirt.faults import start_error
 from numavm_agent.libvirt.memory_xml import resized_memory
-from numavm_agent.libvirt.monitor import cell_addresses
+from numavm_agent.libvirt.monitor import balloon_size, cell_addresses
 from numavm_agent.ports import BalloonSeen, DeviceNews, DomainEnd, DomainSeen, LibvirtState
 from numavm_agent.topology.capabilities import EmulatorCapabilities, parse_capabilities
 from numavm_api.cpuset import CpuSet
@@ -162,6 +162,11 @@ class LibvirtHypervisor:
         """Ask the guest to keep so much memory; returns at once, whether the guest follows or not."""
         with self._domain(uuid, f"set the balloon target {target} of") as domain:
             domain.setMemoryFlags(target // KIBIBYTE, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    def balloon_size(self, uuid: str) -> Bytes | None:
+        """Return what the guest has by its balloon alone: libvirt's figure counts virtio-mem in, not always fresh."""
+        with self._domain(uuid, "ask QEMU for the balloon of") as domain:
+            return balloon_size(_ask_monitor(domain, "info balloon"))
 
     def set_balloon_period(self, uuid: str, seconds: int) -> None:
         """Have the guest asked for its figures so often; 0: never."""

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from numavm_api.quantity import GIBIBYTE, Bytes
+from numavm_api.quantity import GIBIBYTE, MEBIBYTE, Bytes
 
 _ANSWER: Final = re.compile(r"\((?P<name>[^)]+)\) is (?P<address>0x[0-9a-f]+)")
+_BALLOON: Final = re.compile(r"balloon: actual=(?P<mebibytes>\d+)")
 _FOUR_GIB: Final = 4 * GIBIBYTE
 _LOW_ENDS: Final = (0x8000_0000, 0xB000_0000, 0xC000_0000, 0xE000_0000)
 """Where memory below 4 GiB may end."""
@@ -37,6 +38,12 @@ def cell_addresses(ask: Callable[[str], str], sizes: Mapping[int, Bytes]) -> dic
                 break
         start += size
     return found
+
+
+def balloon_size(answer: str) -> Bytes | None:
+    """Return the size that QEMU names (`balloon: actual=384`, in MiB); None: it names none."""
+    found = _BALLOON.search(answer)
+    return Bytes(int(found["mebibytes"]) * MEBIBYTE) if found else None
 
 
 def _places(offset: int) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final, assert_never
 
 from numavm_agent.domain.machine import machine_type
@@ -10,8 +11,14 @@ from numavm_agent.domain.modules import name_of
 from numavm_agent.domain.paths import host_paths, permitted_path
 from numavm_agent.domain.pins import settled_pins
 from numavm_agent.domain.render import render
-from numavm_agent.errors import Shortage, StartFault
-from numavm_agent.ports import DeviceNews, DomainEnd, EventType, VmObject
+from numavm_agent.errors import (
+    DomainMissing,
+    HypervisorUnavailable,
+    OperationBusy,
+    Shortage,
+    StartFault,
+)
+from numavm_agent.ports import BalloonSeen, DeviceNews, DomainEnd, EventType, VmObject
 from numavm_agent.reconcile import transitions
 from numavm_agent.reconcile.admission import Admitted, ClaimRequest, NotYet, Refused, admit
 from numavm_agent.reconcile.backoff import CRASH_LOOP_FROM
@@ -44,7 +51,7 @@ from numavm_agent.reconcile.vm_report import Running, VmView, is_there
 from numavm_agent.reconcile.workers import Done, JobKind, UnexpectedError
 from numavm_agent.topology.readings import cell_distances, cell_figures
 from numavm_api.conditions import ClaimRefusalReason as Why
-from numavm_api.errors import NumaVMError
+from numavm_api.errors import HostFaultError, NumaVMError
 from numavm_api.killpoints import KillPoint
 from numavm_api.lifecycle import wants_to_run
 from numavm_api.numahost import HeldClaim
@@ -191,7 +198,7 @@ class VmReconciler:
                 domain.memory,
                 verdict,
                 modules=self._modules.of(domain),
-                balloon=domain.seen.balloon,
+                balloon=self._balloon(domain),
                 operation=status_of(domain.record, memory.percent, memory.change_error),
                 why_fixed=self._rehomer.why_fixed(domain),
                 hot=HotNow(
@@ -212,6 +219,18 @@ class VmReconciler:
             start_error=memory.start_error,
             waits_for=memory.waits_for,
         )
+
+    def _balloon(self, domain: ManagedDomain) -> BalloonSeen | None:
+        """Return libvirt's word on the balloon; beside virtio-mem, QEMU's on its size."""
+        seen, spec = domain.seen.balloon, domain.record.spec
+        devices = spec.domain.devices.memory if spec is not None else ()
+        if seen is None or all(device.virtio_mem is None for device in devices):
+            return seen
+        try:
+            size = self._tools.hypervisor.balloon_size(domain.seen.uuid)
+        except (DomainMissing, HypervisorUnavailable, OperationBusy, HostFaultError):
+            return None  # the next turn sees what is there
+        return replace(seen, current=size) if size is not None else None
 
     def _facts(self, vm: VmObject, memory: VmMemory, domain: ManagedDomain | None) -> Facts:
         settled_run = memory.settled.run_id if memory.settled else None

@@ -9,12 +9,13 @@ their `bounds`; `cpus` picks the CPUs and `build` writes the claim; `misses`, `s
 `queue` says whose turn it is. `amend` does the same for a running VM some of whose cells are to be elsewhere.
 """
 
-from numavm_operator.placement.amend import amend, memory_moves, moved_cells, turned_back
+from numavm_operator.placement.amend import amend, turned_back
 from numavm_operator.placement.choose import host_to_keep, place
 from numavm_operator.placement.demands import overhead_of
 from numavm_operator.placement.explain import Explanation, explain
 from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.host import Host, host_from
+from numavm_operator.placement.moves import memory_moves, moved_cells
 from numavm_operator.placement.nodes import Taint
 from numavm_operator.placement.outcome import (
     Cause,
