@@ -37,7 +37,11 @@ def check(libvirt: EmbeddedLibvirt, spec: NumaVMSpec) -> None:
         assert found.get("node") == module.cell
         assert backends[found["memdev"]]["size"] == module.size
         if module.cell is not None:
-            assert backends[found["memdev"]]["host-nodes"] == [module.cell]
+            own = module.host_binding
+            where = [module.cell] if own is None else sorted(own.host_cells)
+            assert backends[found["memdev"]]["host-nodes"] == where
+            if module.hugepages is not None:
+                assert backends[found["memdev"]]["hugetlbsize"] == module.hugepages.page_size
     assert len(argv.devices("vfio-pci")) == len(devices.host_devices)
     assert len(argv.devices("virtio-balloon-pci")) == (spec.domain.memory.balloon is not None)
     numa_nodes = [one["numa_node"] for kind in ("pxb", "pxb-pcie") for one in argv.devices(kind)]

@@ -149,6 +149,7 @@ class Oracle:
                 choices.append([one for size in sizes for one in combinations(with_cpus, size)])
         for one in product(*choices):
             touched = {node for nodes in one for node in nodes}
+            touched |= {n for module in vm.modules for n in module.host_cells or ()}
             if self._apart(vm, one) and not touched & self.closed:
                 yield one
 

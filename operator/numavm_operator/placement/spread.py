@@ -21,6 +21,7 @@ def closed_off(state: HostState, wanted: Wanted, away: Away) -> HostState | None
     """
     closed = frozenset() if away.cells is None else away.cells
     bound = [cell.host_cells for cell in wanted.shape.cells if cell.host_cells is not None]
+    bound += [module.host_cells for way in wanted.ways for module in way.shape.modules]
     if any(nodeset.members & closed for nodeset in bound):
         return None
     cpus = 0
