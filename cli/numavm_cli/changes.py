@@ -14,6 +14,7 @@ from numavm_api.movable import why_unmovable
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
+from numavm_api.powers import powers_asked
 from numavm_api.reading import read_spec
 from numavm_api.request_hash import request_hash
 from numavm_api.rules_devices import host_paths
@@ -174,6 +175,7 @@ def _request(metadata: Mapping[str, Any], spec: NumaVMSpec) -> Request:
         domain_type=spec.domain.type,
         machine_type=spec.domain.machine.type,
         host_paths=tuple(path for _, path in host_paths(spec)),
+        powers=powers_asked(spec),
         node_selector=spec.node_selector,
     )
 

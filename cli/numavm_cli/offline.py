@@ -15,6 +15,7 @@ from numavm_api.conditions import Condition, HostConditionType, Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM
 from numavm_api.errors import RejectedError
+from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import (
     Capabilities,
     CellDistance,
@@ -30,6 +31,7 @@ from numavm_api.numahost import (
 from numavm_api.numavm import DomainType, NumaVMSpec
 from numavm_api.placement import Placement
 from numavm_api.pools import effective_pools
+from numavm_api.powers import powers_asked
 from numavm_api.quantity import BASE_PAGE, GIBIBYTE, Bytes
 from numavm_api.reading import read_host_spec, read_spec
 from numavm_api.request_hash import request_hash
@@ -108,7 +110,12 @@ def domain_of(manifest: Mapping[str, Any], host: OfflineHost | None) -> Domain:
 
 def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
     """Return a host with room for a VM on the cells it names, or on as many as it has guest cells."""
-    named = CpuSet.union_of(cell.host_cells for cell in vm.cells if cell.host_cells)
+    named = CpuSet.union_of(
+        [
+            *(cell.host_cells for cell in vm.cells if cell.host_cells),
+            *(module.host_cells for module in vm.modules if module.host_cells),
+        ]
+    )
     derived = (vm.derived_cells.count or 1) if vm.derived_cells else 0
     ids = CpuSet(frozenset(range(max(len(vm.cells), derived, max(named, default=-1) + 1))))
     cpus = _made_up_cpus(vm, ids)
@@ -194,7 +201,7 @@ def _made_up_cell(cell: int, ids: CpuSet, cpus: CpuSet, vm: EffectiveVM) -> Host
     ]
     room = Bytes(vm.memory_with_modules * 2 + 16 * GIBIBYTE)
     asked = {size for one in vm.cells for size in (one.page_size, *one.fallback_page_sizes)}
-    sizes = sorted(asked - {BASE_PAGE})
+    sizes = sorted((asked | {module.page_size for module in vm.modules}) - {BASE_PAGE})
     return HostCell.model_validate(
         {
             "id": cell,
@@ -209,12 +216,21 @@ def _made_up_cell(cell: int, ids: CpuSet, cpus: CpuSet, vm: EffectiveVM) -> Host
                 for size in sizes
                 for pages in [room // size]
             ],
+            "class": _made_up_class(cell, vm),
             "distances": [
                 CellDistance(cell=other, value=_LOCAL if other == cell else _REMOTE)
                 for other in ids
             ],
         }
     )
+
+
+def _made_up_class(host_cell: int, vm: EffectiveVM) -> HostCellClass | None:
+    """Return the class that a guest cell there asks for: on host cells that it names, else on the one of its number."""
+    for cell in vm.cells:
+        if cell.cell_class is not None and host_cell in (cell.host_cells or {cell.id}):
+            return cell.cell_class
+    return HostCellClass.DRAM
 
 
 def _claim(vm: VmToRender, status: NumaVMStatus, host: OfflineHost) -> Placement:
@@ -238,6 +254,7 @@ def _claim(vm: VmToRender, status: NumaVMStatus, host: OfflineHost) -> Placement
         domain_type=spec.domain.type,
         machine_type=spec.domain.machine.type,
         host_paths=tuple(path for _, path in host_paths(spec)),
+        powers=powers_asked(spec),
     )
     outcome = place(request, fleet, Policy())
     if not isinstance(outcome, Placed):

@@ -10,7 +10,7 @@ from pydantic import Field
 from numavm_api.backing import MemoryAccess, Switch
 from numavm_api.base import SpecModel, list_map
 from numavm_api.cpuset import CpuSet, SpecCpuSet
-from numavm_api.hmat import MAX_CACHE_LEVEL, Interconnects, MemorySideCache
+from numavm_api.hmat import MAX_CACHE_LEVEL, HostCellClass, Interconnects, MemorySideCache
 from numavm_api.limits import MAX_CELLS, MAX_VCPUS, CellId, Count
 from numavm_api.pinning import Pinning, Realtime, Tuning
 from numavm_api.quantity import Quantity
@@ -100,6 +100,8 @@ class GuestCell(SpecModel):
     """Boot memory of the cell, a multiple of its page size and of 1Mi."""
     host_binding: HostBinding | None = None
     """Binding of this cell; goes before that of the whole guest."""
+    host_cell_class: HostCellClass | None = None
+    """Only on host cells of this class (`status.cells[].class` of the NumaHost), those without CPUs among them. HBM and CXL are for cells without `cpus`. Left out: on host cells with CPUs, or those that hostBinding names."""
     hugepages: HugePages | None = None
     """Huge pages of this cell; goes before `spec.domain.memory.hugepages`."""
     access: MemoryAccess | None = None

@@ -33,7 +33,7 @@ from numavm_api.effective_modules import (
     effective_slots,
     plugged_into,
 )
-from numavm_api.hmat import MemorySideCache
+from numavm_api.hmat import HostCellClass, MemorySideCache
 from numavm_api.host_devices import HostDevice, NumaAffinity
 from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
 from numavm_api.quantity import BASE_PAGE, NO_BYTES, Bytes
@@ -59,6 +59,8 @@ class EffectiveCell:
     discard: bool = False
     caches: tuple[MemorySideCache, ...] = ()
     """Memory-side caches, by level."""
+    cell_class: HostCellClass | None = None
+    """Class that its host cells must have; None: any, and those without CPUs only by name."""
     plugged: Bytes = NO_BYTES
     """Memory of modules plugged into the cell, beside its boot memory; in pages of the cell's size."""
 
@@ -161,9 +163,23 @@ class EffectiveVM:
         return Bytes(sum(cell.memory for cell in self.cells))
 
     @property
+    def modules_apart(self) -> tuple[EffectiveModule, ...]:
+        """Modules on host cells or in pages of their own."""
+        return tuple(module for module in self.modules if module.is_apart)
+
+    @property
     def memory_with_modules(self) -> Bytes:
         """Boot memory, and what its modules add to it: of virtio-mem what is requested, of a file nothing."""
         return Bytes(self.memory + sum(module.claimed for module in self.modules))
+
+    def goes_without_cpus(self, cell: EffectiveCell) -> bool:
+        """Tell whether a cell's pages can be had on host cells without CPUs.
+
+        QEMU takes pages at start by threads on the CPUs of the host cells that they are bound to ("The nodes select no
+        CPUs", measured); Restrictive binds nothing in its eyes.
+        """
+        on_demand = self.backing.allocation is Allocation.ON_DEMAND
+        return on_demand or cell.mode is BindingMode.RESTRICTIVE
 
     def cores_of(self, cell: EffectiveCell) -> tuple[CpuSet, ...]:
         """Return the guest cores of a cell, each with the vCPUs that are its threads.
@@ -200,7 +216,7 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
         thread_policy=cpu.thread_policy,
         isolate_emulator_thread=cpu.isolate_emulator_thread,
         cell_sharing=spec.placement.cell_sharing,
-        backing=_backing(spec, cells),
+        backing=_backing(spec, cells, modules),
         reserve_maximum=spec.placement.reserve_maximum,
         last_level_cache=spec.placement.last_level_cache,
         online_vcpus=cpu.boot_vcpus if len(cpu.boot_vcpus) < cpu.max_vcpus else None,
@@ -227,7 +243,7 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
 
 
 def _modules(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> tuple[EffectiveModule, ...]:
-    page_sizes = {cell.id: cell.page_size for cell in cells}
+    page_sizes = {cell.id: (cell.page_size, *cell.fallback_page_sizes) for cell in cells}
     return effective_modules(spec.domain.devices.memory, page_sizes, BASE_PAGE)
 
 
@@ -266,6 +282,7 @@ def _declared_cell(spec: NumaVMSpec, numa: GuestNuma, cell: GuestCell) -> Effect
         access=cell.access or backing.access,
         discard=(cell.discard or backing.discard) is Switch.ENABLED,
         caches=tuple(sorted(cell.caches, key=lambda cache: cache.level)),
+        cell_class=cell.host_cell_class,
     )
 
 
@@ -301,13 +318,15 @@ def _page_size(hugepages: HugePages | None) -> Bytes:
     return hugepages.page_size if hugepages else BASE_PAGE
 
 
-def _backing(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> EffectiveBacking:
+def _backing(
+    spec: NumaVMSpec, cells: tuple[EffectiveCell, ...], modules: tuple[EffectiveModule, ...]
+) -> EffectiveBacking:
     backing = spec.domain.memory.backing
     needs_memfd = any(
         max(cell.page_size, *cell.fallback_page_sizes, BASE_PAGE) > BASE_PAGE
         or cell.access is MemoryAccess.SHARED
         for cell in cells
-    )
+    ) or any(module.page_size > BASE_PAGE for module in modules)
     default = BackingSource.MEMFD if needs_memfd else BackingSource.ANONYMOUS
     return EffectiveBacking(
         source=backing.source or default,

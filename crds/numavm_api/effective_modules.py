@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from numavm_api.backing import Switch
+from numavm_api.cpuset import CpuSet
 from numavm_api.modules import DEFAULT_SLOTS, MAX_SLOTS, MemoryDevice
 from numavm_api.quantity import MEBIBYTE, Bytes
 
@@ -38,13 +40,25 @@ class EffectiveModule:
     """None: of no guest cell (virtio-pmem)."""
     size: Bytes
     page_size: Bytes
-    """That of its cell."""
+    """That of its cell, or its own."""
     slot: int | None = None
     """Slot of the dimm bus; None: it takes none."""
     requested: Bytes | None = None
     block: Bytes | None = None
     path: str | None = None
     label: Bytes | None = None
+    align_size: Bytes | None = None
+    pmem: bool = False
+    read_only: bool = False
+    host_cells: CpuSet | None = None
+    """The nodeset the user bound it to; None: the host cells of its guest cell."""
+    has_own_pages: bool = False
+    """Its page size is not its cell's, or the cell's is still open."""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether its memory is claimed by itself, and not as a part of its guest cell's."""
+        return self.host_cells is not None or self.has_own_pages
 
     @property
     def claimed(self) -> Bytes:
@@ -55,19 +69,21 @@ class EffectiveModule:
 
 
 def effective_modules(
-    devices: Sequence[MemoryDevice], page_sizes: Mapping[int, Bytes], base_page: Bytes
+    devices: Sequence[MemoryDevice],
+    page_sizes: Mapping[int, Sequence[Bytes]],
+    base_page: Bytes,
 ) -> tuple[EffectiveModule, ...]:
     """Return the modules by name, with slots and blocks filled in.
 
     Args:
         devices: `spec.domain.devices.memory`.
-        page_sizes: Guest cell -> size of its pages.
+        page_sizes: Guest cell -> sizes that its pages may have, the one it would have first.
         base_page: Page size where a module has no cell.
     """
     in_order = sorted(devices, key=lambda device: device.name)
     slots = _slots(in_order)
     return tuple(
-        _module(device, slots.get(device.name), page_sizes.get(device.cell or 0, base_page))
+        _module(device, slots.get(device.name), page_sizes.get(device.cell or 0, (base_page,)))
         for device in in_order
     )
 
@@ -92,8 +108,10 @@ def effective_slots(slots: int | None, *, has_maximum: bool) -> int:
 
 
 def plugged_into(modules: Iterable[EffectiveModule], cell: int) -> Bytes:
-    """Return the memory that modules of one guest cell may hold."""
-    return Bytes(sum(module.claimed for module in modules if module.cell == cell))
+    """Return the memory that modules of one guest cell may hold where the cell is, in its pages."""
+    return Bytes(
+        sum(module.claimed for module in modules if module.cell == cell and not module.is_apart)
+    )
 
 
 def _slots(devices: Sequence[MemoryDevice]) -> dict[str, int]:
@@ -110,7 +128,8 @@ def _slots(devices: Sequence[MemoryDevice]) -> dict[str, int]:
     }
 
 
-def _module(device: MemoryDevice, slot: int | None, page_size: Bytes) -> EffectiveModule:
+def _module(device: MemoryDevice, slot: int | None, sizes: Sequence[Bytes]) -> EffectiveModule:
+    page_size = device.hugepages.page_size if device.hugepages else sizes[0]
     virtio, nvdimm = device.virtio_mem, device.nvdimm
     path = nvdimm.path if nvdimm else device.virtio_pmem.path if device.virtio_pmem else None
     block = (virtio.block or max(MODULE_UNIT, page_size)) if virtio else None
@@ -125,4 +144,9 @@ def _module(device: MemoryDevice, slot: int | None, page_size: Bytes) -> Effecti
         block=block,
         path=path,
         label=nvdimm.label if nvdimm else None,
+        align_size=nvdimm.align_size if nvdimm else None,
+        pmem=nvdimm is not None and nvdimm.pmem is Switch.ENABLED,
+        read_only=nvdimm is not None and nvdimm.read_only is Switch.ENABLED,
+        host_cells=device.host_binding.host_cells if device.host_binding else None,
+        has_own_pages=device.hugepages is not None and tuple(sizes) != (page_size,),
     )

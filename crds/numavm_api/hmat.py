@@ -32,6 +32,14 @@ class AccessType(StrEnum):
     WRITE = "Write"
 
 
+class HostCellClass(StrEnum):
+    """What kind of memory a host cell has."""
+
+    DRAM = "DRAM"
+    HBM = "HBM"
+    CXL = "CXL"
+
+
 class CacheAssociativity(StrEnum):
     """How a memory-side cache finds its lines."""
 

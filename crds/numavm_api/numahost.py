@@ -10,7 +10,7 @@ from numavm_api.base import SpecModel, StatusModel, list_map
 from numavm_api.conditions import Condition
 from numavm_api.cpuset import CpuSet, SpecCpuSet
 from numavm_api.devices import HostPath
-from numavm_api.hmat import MAX_CACHE_LEVEL, MemorySideCache
+from numavm_api.hmat import MAX_CACHE_LEVEL, HostCellClass, MemorySideCache
 from numavm_api.others import OtherUses
 from numavm_api.placement import Placement
 from numavm_api.quantity import Quantity
@@ -177,6 +177,8 @@ class HostCell(StatusModel):
     """Distances to every cell, itself included."""
     figures: MemoryFigures | None = None
     """What the host's HMAT says of its memory; left out: the host has none."""
+    memory_class: HostCellClass | None = Field(default=None, alias="class")
+    """DRAM: cells with CPUs, and memory as fast. HBM: memory only, of more bandwidth. CXL: memory only, slower. Left out: memory only, and the kernel does not say how fast."""
 
 
 class PciDevice(StatusModel):

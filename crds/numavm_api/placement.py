@@ -14,6 +14,7 @@ from pydantic import Field
 from numavm_api.base import StatusModel
 from numavm_api.cpu import MAX_CELLS, MAX_VCPUS, BindingMode
 from numavm_api.cpuset import CpuSet
+from numavm_api.modules import MAX_MODULES
 from numavm_api.quantity import BASE_PAGE, Bytes, Quantity
 
 
@@ -45,6 +46,23 @@ class PlacedCell(StatusModel):
     """Memory beside the boot memory that is held too: modules, and with reserveMaximum what may still be added. Left out: none."""
     held_vcpus: CpuSet | None = None
     """vCPUs that the claim has room for. Left out: all of them."""
+
+
+class PlacedModule(StatusModel):
+    """A memory module that is claimed by itself: on host cells or in pages of its own."""
+
+    name: Annotated[str, Field(max_length=63)]
+    """The entry of `spec.domain.devices.memory`."""
+    cell: Annotated[int, Field(ge=0, lt=MAX_CELLS)]
+    """The guest cell it belongs to."""
+    host_cells: CpuSet
+    """The host cells it is bound to."""
+    mode: BindingMode
+    """How it is bound: as its cell."""
+    memory: Quantity
+    """What it may hold: of virtio-mem what is requested."""
+    page_size: Quantity
+    """Size of the pages behind it."""
 
 
 class PlacedDevice(StatusModel):
@@ -83,6 +101,8 @@ class Claim(StatusModel):
     """The pCPU of each I/O thread that holds one, in the order of their ids. Empty: they float like the emulator."""
     devices: list[PlacedDevice] = Field(default=[], max_length=32)
     """Host devices, by name."""
+    modules: list[PlacedModule] = Field(default=[], max_length=MAX_MODULES)
+    """Memory modules on host cells or in pages of their own, by name; others are in `cells[].plugged`."""
     overhead: Quantity
     """QEMU's own memory, held too."""
     overhead_cell: Annotated[int, Field(ge=0)]
@@ -92,6 +112,11 @@ class Claim(StatusModel):
     def host_cells(self) -> CpuSet:
         """Every host cell the VM touches."""
         return CpuSet.union_of(cell.host_cells for cell in self.cells)
+
+    @property
+    def memory_host_cells(self) -> CpuSet:
+        """Every host cell that holds memory of the guest, modules of their own included."""
+        return self.host_cells | CpuSet.union_of(module.host_cells for module in self.modules)
 
     def memory_by_host_cell(self) -> dict[tuple[int, Bytes], Bytes]:
         """Return what is booked per (host cell, page size), overhead included.
@@ -103,6 +128,10 @@ class Claim(StatusModel):
         for cell in self.cells:
             for host_cell, amount in booking_of(cell).items():
                 key = (host_cell, cell.page_size)
+                booked[key] = Bytes(booked.get(key, 0) + amount)
+        for module in self.modules:
+            for host_cell, amount in booking_of(_as_cell(module)).items():
+                key = (host_cell, module.page_size)
                 booked[key] = Bytes(booked.get(key, 0) + amount)
         return booked
 
@@ -161,3 +190,15 @@ def booking_of(cell: PlacedCell) -> dict[int, Bytes]:
             return dict.fromkeys(host_cells, whole)
         case BindingMode.PREFERRED:
             return {host_cells[0]: whole}
+
+
+def _as_cell(module: PlacedModule) -> PlacedCell:
+    """Return a module as a cell without vCPUs: it is booked by the same rules."""
+    return PlacedCell(
+        id=module.cell,
+        host_cells=module.host_cells,
+        mode=module.mode,
+        memory=module.memory,
+        page_size=module.page_size,
+        vcpus=CpuSet(),
+    )

@@ -12,6 +12,7 @@ import json
 
 from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM, effective
 from numavm_api.numavm import LastLevelCache, NumaVMSpec
+from numavm_api.powers import powers_asked
 from numavm_api.quantity import format_bytes
 from numavm_api.rules_devices import host_paths
 
@@ -55,6 +56,11 @@ def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
         "reserveMaximum": vm.reserve_maximum,
         "maxMemory": vm.max_memory if vm.reserve_maximum else None,
         "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
+        "powers": powers_asked(spec),
+        "modules": [
+            [one.name, one.cell, str(one.host_cells or ""), int(one.page_size), int(one.claimed)]
+            for one in vm.modules_apart
+        ],
         "spread": sorted(
             [one.over, sorted(one.label_selector.match_labels.items())]
             for one in spec.placement.spread
@@ -80,6 +86,7 @@ def _cell(cell: EffectiveCell) -> dict[str, object]:
     wishes = {
         "fallback": [format_bytes(size) for size in cell.fallback_page_sizes],
         "plugged": int(cell.plugged),
+        "class": cell.cell_class,
     }
     return {name: wish for name, wish in wishes.items() if wish} | {
         "id": cell.id,

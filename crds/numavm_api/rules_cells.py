@@ -8,6 +8,7 @@ from typing import Final
 from numavm_api.cpu import BindingMode, GuestNuma
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
+from numavm_api.hmat import HostCellClass
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.violation import Violation
 
@@ -28,6 +29,8 @@ def cell_rules() -> tuple[Rule, ...]:
         _a_vcpu_of_each_cell_online,
         _bindings_intersect,
         _restrictive_everywhere_or_nowhere,
+        _memory_classes_without_cpus,
+        _memory_classes_on_demand,
     )
 
 
@@ -180,3 +183,30 @@ def _cells_of(numa: GuestNuma | None) -> list[tuple[int, CpuSet]]:
     """Return (index, vCPUs) of the cells that have CPUs."""
     cells = numa.cells if numa else ()
     return [(index, cell.cpus) for index, cell in enumerate(cells) if cell.cpus is not None]
+
+
+def _memory_classes_without_cpus(spec: NumaVMSpec) -> Iterator[Violation]:
+    """Host cells of the classes HBM and CXL have no CPUs that vCPUs could run on."""
+    numa = spec.domain.cpu.numa
+    for index, cell in enumerate(numa.cells if numa else ()):
+        if cell.cpus is not None and cell.host_cell_class not in {None, HostCellClass.DRAM}:
+            yield Violation(
+                f"{NUMA}.cells[{index}].hostCellClass",
+                str(cell.host_cell_class),
+                f"host cells of that class have no CPUs, and this cell has the vCPUs {cell.cpus}",
+                "leave hostCellClass out, or give such memory a cell without cpus",
+            )
+
+
+def _memory_classes_on_demand(spec: NumaVMSpec) -> Iterator[Violation]:
+    vm = effective(spec)
+    for index, cell in enumerate(spec.domain.cpu.numa.cells if spec.domain.cpu.numa else ()):
+        kind = cell.host_cell_class
+        settled = next(one for one in vm.cells if one.id == cell.id)
+        if kind not in {None, HostCellClass.DRAM} and not vm.goes_without_cpus(settled):
+            yield Violation(
+                f"{NUMA}.cells[{index}].hostCellClass",
+                f"{kind} with allocation {vm.backing.allocation}",
+                "host cells of that class have no CPUs for the threads that take pages at start",
+                "set spec.domain.memory.backing.allocation to OnDemand, or the binding's mode to Restrictive",
+            )

@@ -211,6 +211,12 @@ def _page_sizes(spec: NumaVMSpec) -> Iterator[tuple[str, Bytes]]:
         yield f"{field}.pageSize", hugepages.page_size
         for index, size in enumerate(hugepages.fallback):
             yield f"{field}.fallback[{index}]", size
+    for index, device in enumerate(spec.domain.devices.memory):
+        if device.hugepages:
+            yield (
+                f"spec.domain.devices.memory[{index}].hugepages.pageSize",
+                device.hugepages.page_size,
+            )
 
 
 def _amounts(spec: NumaVMSpec) -> Iterator[tuple[str, Bytes, HugePages | None]]:

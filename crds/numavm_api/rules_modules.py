@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from numavm_api.cpu import BindingMode
 from numavm_api.effective import EffectiveVM, effective
 from numavm_api.effective_modules import (
+    FILE_BACKED,
     MODULE_UNIT,
     EffectiveModule,
     ModuleKind,
@@ -14,12 +16,13 @@ from numavm_api.effective_modules import (
 )
 from numavm_api.modules import GROWN_PREFIX, MAX_SLOTS, MemoryDevice
 from numavm_api.numavm import NumaVMSpec
-from numavm_api.quantity import KIBIBYTE, MEBIBYTE, Bytes, format_bytes
-from numavm_api.rules_cells import Rule
-from numavm_api.rules_memory import MAX_MEMORY, MEMORY
+from numavm_api.quantity import BASE_PAGE, KIBIBYTE, MEBIBYTE, Bytes, format_bytes
+from numavm_api.rules_cells import NUMA, Rule
+from numavm_api.rules_memory import HUGE_PAGE_SIZES, MAX_MEMORY, MEMORY
 from numavm_api.violation import Violation
 
 MODULES: Final = "spec.domain.devices.memory"
+_OWN: Final = {"host_binding": "hostBinding", "hugepages": "hugepages"}
 MIN_LABEL: Final = Bytes(128 * KIBIBYTE)
 """libvirt and QEMU refuse smaller label areas (qemuDomainDefValidateMemory, hw/mem/nvdimm.c)."""
 
@@ -34,11 +37,14 @@ def module_rules() -> tuple[Rule, ...]:
         _sizes_in_whole_units,
         _virtio_mem_in_blocks,
         _labels_large_enough,
+        _alignments_divide_sizes,
         _maximum_in_order,
         _slots_need_a_maximum,
         _modules_fit_below_the_maximum,
         _modules_fit_the_slots,
         _slots_differ,
+        _of_their_own_where_that_can_be,
+        _own_pages_are_huge,
     )
 
 
@@ -111,7 +117,7 @@ def _sizes_in_whole_units(spec: NumaVMSpec) -> Iterator[Violation]:
                 f"{field}.size",
                 format_bytes(module.size),
                 f"a memory module is a positive multiple of {format_bytes(unit)}"
-                + (", its cell's page size" if unit == module.page_size else ""),
+                + (", its page size" if unit == module.page_size else ""),
                 f"use {format_bytes(_rounded_up(module.size, unit))}",
             )
 
@@ -156,6 +162,21 @@ def _labels_large_enough(spec: NumaVMSpec) -> Iterator[Violation]:
                 f"a label area has whole KiB, at least {format_bytes(MIN_LABEL)}, and is smaller than size "
                 f"{format_bytes(module.size)}",
                 f"leave label out or use {format_bytes(MIN_LABEL)}",
+            )
+
+
+def _alignments_divide_sizes(spec: NumaVMSpec) -> Iterator[Violation]:
+    """QEMU: "backend memory size must be multiple of" the alignment (memory_device_check_addable)."""
+    for field, module in _modules(spec):
+        align = module.align_size
+        if align is None:
+            continue
+        if align < BASE_PAGE or align & (align - 1) or module.size % align:
+            yield Violation(
+                f"{field}.nvdimm.alignSize",
+                format_bytes(align),
+                f"it is a power of two of at least {format_bytes(BASE_PAGE)} that divides size {format_bytes(module.size)}",
+                "leave alignSize out, or use the alignment of the host's device, such as 2Mi",
             )
 
 
@@ -241,6 +262,47 @@ def _slots_differ(spec: NumaVMSpec) -> Iterator[Violation]:
                 "use another one, or leave slot out",
             )
         seen.add(slot)
+
+
+def _of_their_own_where_that_can_be(spec: NumaVMSpec) -> Iterator[Violation]:
+    """Files are page cache, wherever it lies; libvirt binds nothing in QEMU under Restrictive (qemuBuildMemoryBackendProps)."""
+    vm, numa = effective(spec), spec.domain.cpu.numa
+    modes = {cell.id: cell.mode for cell in vm.cells}
+    still_open = {cell.id for cell in vm.cells if cell.fallback_page_sizes}
+    for field, device in _devices(spec):
+        given = [name for name in ("host_binding", "hugepages") if getattr(device, name)]
+        own = [_OWN[name] for name in given]
+        if not own:
+            continue
+        where, value = f"{field}.{own[0]}", f"set for '{device.name}'"
+        if kind_of(device) in FILE_BACKED:
+            limit = (
+                "what a file of the host holds in memory is page cache, and bound to no host cell"
+            )
+            yield Violation(where, value, limit, f"leave {own[0]} out")
+        elif numa is None or not numa.cells:
+            limit = "a module is set apart from a declared guest cell only"
+            yield Violation(where, value, limit, f"declare {NUMA}.cells, or leave {own[0]} out")
+        elif device.host_binding and modes.get(device.cell or 0) is BindingMode.RESTRICTIVE:
+            limit = (
+                f"guest cell {device.cell} is bound Restrictive, by the cgroup of the whole domain"
+            )
+            yield Violation(where, value, limit, "leave hostBinding out, or use another mode")
+        elif not device.hugepages and device.cell in still_open:
+            limit = f"the page size of guest cell {device.cell} is open, it has a fallback"
+            yield Violation(where, value, limit, f"set {field}.hugepages too")
+
+
+def _own_pages_are_huge(spec: NumaVMSpec) -> Iterator[Violation]:
+    for field, device in _devices(spec):
+        size = device.hugepages.page_size if device.hugepages else HUGE_PAGE_SIZES[0]
+        if size not in HUGE_PAGE_SIZES:
+            yield Violation(
+                f"{field}.hugepages.pageSize",
+                format_bytes(size),
+                "a huge page is a power of two from 2Mi to 16Gi; base pages a module has where its cell has them",
+                "name a size that the host has, 2Mi or 1Gi on x86-64, or leave hugepages out",
+            )
 
 
 def _devices(spec: NumaVMSpec) -> Iterator[tuple[str, MemoryDevice]]:

@@ -205,6 +205,7 @@ class Picture:
             fenced=host is not None and host.spec.fenced,
             boot_id=host.status.boot_id if host is not None else None,
             why_fixed=_why_fixed(host),
+            threads_per_core=_threads_per_core(host),
         )
 
     def _claimed(self, vm: Vm) -> list[Claimed]:
@@ -287,6 +288,11 @@ class Picture:
 def _of_node(node: Node | None) -> tuple[object, ...] | None:
     """Return what placement looks at."""
     return None if node is None else (node.labels, node.taints, node.cordoned)
+
+
+def _threads_per_core(host: Host | None) -> int | None:
+    cells = host.status.cells if host is not None else []
+    return max((len(cpu.siblings) for cell in cells for cpu in cell.cpus), default=None)
 
 
 def _why_fixed(host: Host | None) -> str | None:

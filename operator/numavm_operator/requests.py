@@ -8,6 +8,7 @@ from datetime import datetime
 from numavm_api.effective import effective
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
+from numavm_api.powers import powers_asked
 from numavm_api.request_hash import request_hash
 from numavm_api.resolved import with_kept_cells
 from numavm_api.rules_devices import host_paths
@@ -71,6 +72,7 @@ def request_of(
         domain_type=spec.domain.type,
         machine_type=(domain.machine if domain else None) or spec.domain.machine.type,
         host_paths=tuple(path for _, path in host_paths(spec)),
+        powers=powers_asked(spec),
         node_selector=spec.node_selector,
         node_affinity=spec.affinity.node_affinity,
         tolerations=spec.tolerations,

@@ -222,7 +222,7 @@ def test_the_kubelet_says_what_it_may_give_to_pods_and_an_overlap_is_a_condition
         describe="the overlap is said",
     )
     assert "the kubelet may give CPU 0 of NumaVM's pools to a pod" in overlap["message"]
-    assert f"reservedSystemCPUs hold '0,{last}'" in overlap["message"]
+    assert f"reservedSystemCPUs hold '{CpuSet.of(0, last)}'" in overlap["message"]
     vms.patch_host(name, dedicatedCpus=str(last))
     wait_for(
         lambda: condition(vms.host(name), "PoolsExclusive")["status"] == "True",

@@ -125,6 +125,73 @@ def test_modules_on_files_write_through_to_them(
     assert device.get("label-size") == (128 * 1024 if kind == "nvdimm" else None)
 
 
+def test_an_nvdimm_is_aligned_and_unarmed_as_asked(libvirt: EmbeddedLibvirt) -> None:
+    nvdimm = {"path": "/dev/dax0.0", "alignSize": "2Mi", "readOnly": "Enabled", "label": "128Ki"}
+    module = {"name": "f", "cell": 1, "size": "64Mi", "nvdimm": nvdimm}
+    argv = argv_of(libvirt, with_modules(module))
+
+    (device,) = argv.devices("nvdimm")
+    backend = argv.objects("memory-backend-file")[device["memdev"]]
+    assert (backend["align"], device["unarmed"]) == (2 * MIB, True)
+    assert (backend["mem-path"], device["label-size"]) == ("/dev/dax0.0", 128 * 1024)
+
+
+def test_persistent_memory_is_told_to_libvirt() -> None:
+    """QEMU takes `pmem=on` only where it was built with libpmem, so libvirt's schema is the judge here."""
+    module = {
+        "name": "f",
+        "cell": 0,
+        "size": "64Mi",
+        "nvdimm": {"path": "/dev/dax0.0", "pmem": "Enabled"},
+    }
+    vm, facts = vm_of(with_modules(module)), facts_of(4)
+    xml = render(vm, claim_with_devices(vm, facts), facts).xml
+
+    assert schema_errors(xml) == []
+    assert etree.fromstring(xml.encode()).find("devices/memory/source/pmem") is not None
+
+
+def test_a_module_on_host_cells_of_its_own_and_in_pages_of_its_own(
+    libvirt: EmbeddedLibvirt,
+) -> None:
+    modules = [
+        {
+            "name": "d",
+            "cell": 0,
+            "size": "64Mi",
+            "dimm": {},
+            "hostBinding": {"hostCells": "1,3"},
+            "hugepages": {"pageSize": "2Mi"},
+        },
+        {
+            "name": "v",
+            "cell": 1,
+            "size": "64Mi",
+            "virtioMem": {"requested": "0"},
+            "hostBinding": {"hostCells": "2"},
+        },
+        {"name": "w", "cell": 1, "size": "64Mi", "dimm": {}},
+    ]
+    argv = argv_of(libvirt, with_modules(*modules))
+
+    backends = argv.objects("memory-backend-memfd")
+    found = {name: backends[f"memua-mem-{name}"] for name in "dvw"}
+    assert {name: one["host-nodes"] for name, one in found.items()} == {
+        "d": [1, 3],
+        "v": [2],
+        "w": [1],
+    }
+    assert {name: one["policy"] for name, one in found.items()} == dict.fromkeys("dvw", "bind")
+    assert {name: one.get("hugetlbsize") for name, one in found.items()} == {
+        "d": 2 * MIB,
+        "v": None,
+        "w": None,
+    }
+    assert [dimm["node"] for dimm in argv.devices("pc-dimm")] == [0, 1]
+    # Base pages of a memfd are taken once only where they are shared.
+    assert found["w"]["share"]
+
+
 def test_shared_memory_is_shared_in_modules_too(libvirt: EmbeddedLibvirt) -> None:
     module = {"name": "m", "cell": 0, "size": "64Mi", "dimm": {}}
     argv = argv_of(libvirt, with_modules(module, backing={"access": "Shared"}))

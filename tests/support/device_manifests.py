@@ -16,6 +16,14 @@ _CELLS = [
     {"id": 1, "cpus": "1", "memory": "1Gi"},
 ]
 
+_BOUND = {
+    "name": "m0",
+    "cell": 0,
+    "size": "1Gi",
+    "dimm": {},
+    "hostBinding": {"hostCells": "0"},
+}
+
 WITH_MODULES: Spec = {
     "domain": {
         "cpu": {"sockets": 2, "numa": {"cells": _CELLS}},
@@ -115,6 +123,11 @@ BY_SCHEMA: tuple[Row, ...] = (
     ("nvdimm-label-small", WITH_MODULES, f"{_DEVICES}.memory.2.nvdimm.label", "64Ki", ("devices.memory[2].nvdimm.label", "64Ki", "128Ki")),
     ("nvdimm-path-dots", WITH_MODULES, f"{_DEVICES}.memory.2.nvdimm.path", "/var/../etc/x", ("devices.memory[2].nvdimm.path", "/var/../etc/x", "..")),
     ("pmem-path-hostile", WITH_MODULES, f"{_DEVICES}.memory.3.virtioPmem.path", '/a"b', ("devices.memory[3].virtioPmem.path", '/a\\"b')),
+    ("nvdimm-alignment-odd", WITH_MODULES, f"{_DEVICES}.memory.2.nvdimm.alignSize", "3Mi", ("devices.memory[2].nvdimm.alignSize", "3Mi", "power of two")),
+    ("nvdimm-with-pages", WITH_MODULES, f"{_DEVICES}.memory.2.hugepages", {"pageSize": "2Mi"}, ("devices.memory[2]", "m2", "page cache")),
+    ("nvdimm-bound", WITH_MODULES, f"{_DEVICES}.memory.2.hostBinding", {"hostCells": "0"}, ("devices.memory[2]", "m2", "page cache")),
+    ("module-in-base-pages", WITH_MODULES, f"{_DEVICES}.memory.0.hugepages", {"pageSize": "4Ki"}, ("devices.memory[0].hugepages.pageSize", "4Ki", "2Mi")),
+    ("module-binding-without-cells", WITH_MODULES, f"{_DEVICES}.memory.0.hostBinding", {}, ("devices.memory[0].hostBinding.hostCells", "Required")),
     ("slots-without-maximum", WITH_MODULES, _MEMORY, {"slots": 4}, ("spec.domain.memory.slots", "maxGuest")),
     ("slots-too-many", WITH_MODULES, f"{_MEMORY}.slots", 257, ("spec.domain.memory.slots", "257", "256")),
     ("maximum-odd", WITH_MODULES, f"{_MEMORY}.maxGuest", "8388609Ki", ("spec.domain.memory.maxGuest", "8388609Ki", "1Mi")),
@@ -148,12 +161,18 @@ BY_POLICY: tuple[Row, ...] = (
     ("module-in-an-unknown-cell", WITH_MODULES, f"{_DEVICES}.memory.0.cell", 2, ("devices.memory[name=m0].cell", "2", "0 to 1")),
     ("balloon-target-large", WITH_MODULES, f"{_MEMORY}.balloon.target", "4Gi", ("spec.domain.memory.balloon.target", "4Gi", "3221225472")),
     ("module-not-in-pages", WITH_MODULES, f"{_MEMORY}.hugepages", {"pageSize": "1Gi"}, ("spec.domain.devices.memory[*].size", "m1, m2", "page size")),
+    ("module-not-in-its-own-pages", WITH_MODULES, f"{_DEVICES}.memory.0", {**_BOUND, "size": "514Mi", "hugepages": {"pageSize": "1Gi"}}, ("spec.domain.devices.memory[*].size", "m0", "page size")),
     ("disk-in-an-unknown-cell", BEHIND_EXPANDERS, f"{_DEVICES}.disks.0.cell", 5, ("devices.disks[name=root].cell", "5", "0 to 1")),
     ("expander-of-an-unknown-cell", BEHIND_EXPANDERS, f"{_DEVICES}.pciExpanders.0.cell", 2, ("devices.pciExpanders[name=first].cell", "2", "0 to 1")),
     ("balloon-in-an-unknown-cell", ON_PC, f"{_MEMORY}.balloon", {"cell": 3}, ("spec.domain.memory.balloon.cell", "3", "0 to 1")),
 )  # fmt: skip
 
 BY_OPERATOR: tuple[Row, ...] = (
+    ("module-binding-where-nothing-is-bound", WITH_MODULES, "domain", {**WITH_MODULES["domain"], "cpu": {"sockets": 2, "numa": {"cells": _CELLS, "hostBinding": {"mode": "Restrictive"}}}, "devices": {"memory": [_BOUND]}}, ("devices.memory[0].hostBinding", "Restrictive", "another mode")),
+    ("module-binding-without-declared-cells", WITH_MODULES, "domain", {"memory": {"guest": "2Gi", "maxGuest": "4Gi"}, "devices": {"memory": [_BOUND]}}, ("devices.memory[0].hostBinding", "m0", "declare")),
+    ("module-binding-in-open-pages", WITH_MODULES, "domain", {**WITH_MODULES["domain"], "memory": {"maxGuest": "4Gi", "hugepages": {"pageSize": "2Mi", "fallback": ["4Ki"]}}, "devices": {"memory": [_BOUND]}}, ("devices.memory[0].hostBinding", "fallback", "hugepages too")),
+    ("module-pages-of-anonymous", WITH_MODULES, "domain", {**WITH_MODULES["domain"], "memory": {"maxGuest": "8Gi", "backing": {"source": "Anonymous"}}, "devices": {"memory": [{**_BOUND, "hugepages": {"pageSize": "2Mi"}}]}}, ("spec.domain.memory.backing.source", "Anonymous", "memfd")),
+    ("nvdimm-alignment-of-another-size", WITH_MODULES, f"{_DEVICES}.memory.2.nvdimm.alignSize", "512Mi", ("devices.memory[2].nvdimm.alignSize", "512Mi", "divides size 256Mi")),
     ("module-slot-past-the-slots", WITH_MODULES, f"{_DEVICES}.memory.0.dimm.slot", 4, ("devices.memory[0].dimm.slot", "4", "0 to 3")),
     ("requested-not-in-blocks", WITH_MODULES, f"{_DEVICES}.memory.1.virtioMem.requested", "129Mi", ("devices.memory[1].virtioMem.requested", "129Mi", "4Mi")),
     ("nvdimm-on-a-pmem-file", WITH_MODULES, f"{_DEVICES}.memory.2.nvdimm.path", "/var/lib/numavm/pm.img", ("devices.memory[3].virtioPmem.path", "pm.img", "one image")),

@@ -11,7 +11,7 @@ from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.numahost import EffectivePools
 from numavm_api.numavm import NumaVMSpec
-from numavm_api.placement import CpuPlacement, PlacedCell, Placement
+from numavm_api.placement import CpuPlacement, PlacedCell, PlacedModule, Placement
 from numavm_api.quantity import Bytes
 
 UID = "c7a5fdbd-cdaf-4455-926a-d65c16db1809"
@@ -109,6 +109,17 @@ def claim_for(vm: EffectiveVM, host: HostFacts) -> Placement:
         cells=placed,
         dedicated_cpus=dedicated | emulator,
         emulator_cpus=emulator,
+        modules=[
+            PlacedModule(
+                name=module.name,
+                cell=placed[module.cell or 0].id,
+                host_cells=module.host_cells or placed[module.cell or 0].host_cells,
+                mode=placed[module.cell or 0].mode,
+                memory=module.claimed,
+                page_size=module.page_size,
+            )
+            for module in vm.modules_apart
+        ],
         overhead=Bytes(64 * 2**20),
         overhead_cell=placed[0].host_cells.first(),
     )

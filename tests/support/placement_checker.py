@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from numavm_api.backing import Allocation
 from numavm_api.cpu import BindingMode, ThreadPolicy
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
+from numavm_api.hmat import HostCellClass
 from numavm_api.host_devices import NumaAffinity
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import CellSharing, LastLevelCache, NumaVMSpec
@@ -24,6 +26,7 @@ from support.placement_rules import (
     counts_of,
     groups,
     needs_cpu,
+    pages_by_node,
     split,
 )
 
@@ -46,6 +49,8 @@ class HostFacts:
     caches: dict[int, frozenset[int]]
     """CPUs of one host cell that share the last-level cache of each CPU."""
     devices: DeviceFacts
+    classes: dict[int, HostCellClass | None]
+    """Kind of memory of each host cell."""
 
     @classmethod
     def of(cls, host: dict[str, Any]) -> HostFacts:
@@ -83,6 +88,7 @@ class HostFacts:
                 for cpu in cell.cpus
             },
             devices=DeviceFacts(host["status"]),
+            classes={cell.id: cell.memory_class for cell in status.cells},
         )
 
     def shared_left(self, cell: int, held: frozenset[int]) -> frozenset[int]:
@@ -125,6 +131,7 @@ def claim_violations(
     return [
         *_cells_as_asked(claim, wanted, facts),
         *_own_host_cells(claim, wanted),
+        *_modules(claim, wanted),
         *_cpus(claim, wanted, facts),
         *_whole_caches(claim, wanted, facts),
         *_devices(claim, wanted, others, facts),
@@ -173,8 +180,31 @@ def _binding_as_asked(
         yield f"guest cell {cell.id}: on several host cells unasked"
     if got.mode != (BindingMode.INTERLEAVE if spans else cell.mode):
         yield f"guest cell {cell.id}: mode {got.mode}"
-    if cell.host_cells is None and any(not facts.cpus.get(one) for one in got.host_cells):
+    without_cpus = any(not facts.cpus.get(one) for one in got.host_cells)
+    if cell.cell_class is not None:
+        classes = {facts.classes.get(one) for one in got.host_cells}
+        if classes != {cell.cell_class}:
+            yield f"guest cell {cell.id}: on {got.host_cells} of {classes}, not {cell.cell_class}"
+    at_start = wanted.backing.allocation is Allocation.IMMEDIATE
+    takes_at_start = at_start and cell.mode is not BindingMode.RESTRICTIVE
+    named = cell.host_cells is not None
+    if without_cpus and not named and (cell.cell_class is None or takes_at_start):
         yield f"guest cell {cell.id}: on a host cell without CPUs, unasked"
+
+
+def _modules(claim: Placement, wanted: EffectiveVM) -> Iterable[str]:
+    """Modules with host cells or pages of their own are where they were asked for, else where their cell is."""
+    asked = [one for one in wanted.modules if one.host_cells is not None or one.has_own_pages]
+    if [module.name for module in claim.modules] != [one.name for one in asked]:
+        yield f"modules {[module.name for module in claim.modules]}"
+        return
+    cells = {cell.id: cell for cell in claim.cells}
+    for got, one in zip(claim.modules, asked, strict=True):
+        cell = cells[got.cell]
+        where = cell.host_cells if one.host_cells is None else one.host_cells
+        facts = (got.cell, got.host_cells, got.mode, got.memory, got.page_size)
+        if facts != (one.cell, where, cell.mode, one.size, one.page_size):
+            yield f"module {one.name}: {facts}"
 
 
 def _own_host_cells(claim: Placement, wanted: EffectiveVM) -> Iterable[str]:
@@ -332,6 +362,12 @@ def booked(claim: Placement) -> Counter[tuple[int, int]]:
         else:
             for node in nodes:
                 sums[node, size] += pages * size
+    for module in claim.modules:
+        size = int(module.page_size)
+        for node, pages in pages_by_node(
+            module.mode, sorted(module.host_cells), -(-int(module.memory) // size)
+        ).items():
+            sums[node, size] += pages * size
     return sums
 
 

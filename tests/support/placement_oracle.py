@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations, product
 from typing import Any
 
+from numavm_api.backing import Allocation
 from numavm_api.cpu import BindingMode, ThreadPolicy
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
@@ -26,6 +27,7 @@ from support.placement_rules import (
     counts_of,
     groups,
     needs_cpu,
+    pages_by_node,
     split,
 )
 
@@ -130,8 +132,15 @@ class Oracle:
         with_cpus = [cell for cell, cpus in self.facts.cpus.items() if cpus]
         choices: list[list[tuple[int, ...]]] = []
         for cell in vm.cells:
+            of_class = [one for one, kind in self.facts.classes.items() if kind is cell.cell_class]
             if cell.host_cells is not None:
-                choices.append([tuple(sorted(cell.host_cells))])
+                named = tuple(sorted(cell.host_cells))
+                suits = cell.cell_class is None or set(named) <= set(of_class)
+                choices.append([named] if suits else [])
+            elif cell.cell_class is not None:
+                later = vm.backing.allocation is Allocation.ON_DEMAND
+                later = later or cell.mode is BindingMode.RESTRICTIVE
+                choices.append([(one,) for one in of_class if later or one in with_cpus])
             elif vm.cells_declared:
                 among = None if cell.among is None else cell.among.members
                 choices.append([(one,) for one in with_cpus if among is None or one in among])
@@ -184,6 +193,16 @@ class Oracle:
             else:
                 parts = dict.fromkeys(nodes, pages)
             for node, part in parts.items():
+                wanted[node, size] += part * size
+        nodes_of = {cell.id: nodes for cell, nodes in zip(vm.cells, one, strict=True)}
+        modes = {cell.id: cell.mode for cell in vm.cells}
+        for module in vm.modules:
+            named = sorted(module.host_cells) if module.host_cells else nodes_of[module.cell or 0]
+            size = int(module.page_size)
+            pages = -(-int(module.size) // size)
+            for node, part in pages_by_node(modes[module.cell or 0], named, pages).items():
+                if node not in self.facts.cpus:
+                    return False
                 wanted[node, size] += part * size
         return all(
             amount == 0 or self.memory_held[key] + amount <= self.facts.memory.get(key, 0)

@@ -75,7 +75,9 @@ def _cell(random: Random, cell_id: int, cpus: list[dict[str, Any]]) -> dict[str,
         if pages
     ]
     memory = {"total": base, "free": base, "allocatable": base}
-    return {"id": cell_id, "cpus": cpus, "memory": memory, "hugepages": pools}
+    kind = "DRAM" if cpus else random.choice(["DRAM", "HBM", "CXL", None])
+    classed = {} if kind is None else {"class": kind}
+    return {"id": cell_id, "cpus": cpus, "memory": memory, "hugepages": pools, **classed}
 
 
 def _distances(random: Random, cells: list[dict[str, Any]]) -> None:

@@ -8,7 +8,7 @@ from itertools import permutations
 from math import ceil
 from typing import Any
 
-from numavm_api.cpu import ThreadPolicy
+from numavm_api.cpu import BindingMode, ThreadPolicy
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM
 from numavm_api.host_devices import NumaAffinity
@@ -79,9 +79,20 @@ def beside_boot_memory(vm: EffectiveVM, cell: EffectiveCell, page: int) -> int:
     amount = whole_pages(cell.plugged, page)
     total = sum(one.memory for one in vm.cells)
     if vm.reserve_maximum and vm.max_memory and total:
-        more = max(0, vm.max_memory - total - sum(one.plugged for one in vm.cells))
+        apart = [one for one in vm.modules if one.host_cells is not None or one.has_own_pages]
+        there = sum(one.plugged for one in vm.cells) + sum(one.size for one in apart)
+        more = max(0, vm.max_memory - total - there)
         amount += ceil(ceil(more * cell.memory / total) / page) * page
     return amount
+
+
+def pages_by_node(mode: BindingMode, nodes: Sequence[int], pages: int) -> dict[int, int]:
+    """Return the pages that memory books on each node of its nodeset (design, "Booking")."""
+    if mode is BindingMode.INTERLEAVE:
+        return dict.fromkeys(nodes, -(-pages // len(nodes)))
+    if mode is BindingMode.PREFERRED:
+        return {nodes[0]: pages}
+    return dict.fromkeys(nodes, pages)
 
 
 def groups(vm: EffectiveVM, cell: EffectiveCell) -> list[list[int]]:

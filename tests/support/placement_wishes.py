@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from numavm_api.backing import Allocation
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import (
     DerivedCells,
@@ -15,11 +16,13 @@ from numavm_api.effective import (
     EffectiveVM,
 )
 from numavm_api.effective_iothreads import EffectiveIoThreads
+from numavm_api.effective_modules import EffectiveModule, ModuleKind
+from numavm_api.hmat import HostCellClass
 from numavm_api.host_devices import NumaAffinity
 from numavm_api.iothreads import IoThread
 from numavm_api.numavm import LastLevelCache
 from numavm_api.placement import PlacedDevice, Placement
-from numavm_api.quantity import GIBIBYTE, MEBIBYTE, Bytes
+from numavm_api.quantity import BASE_PAGE, GIBIBYTE, MEBIBYTE, Bytes
 
 PAGES = (Bytes(4096), Bytes(2 * MEBIBYTE), Bytes(GIBIBYTE))
 KINDS = (("8086", "10d3"), ("10de", "2330"))
@@ -190,6 +193,25 @@ def _plugged(random: Random, vm: EffectiveVM, _: Hosts) -> EffectiveVM:
     return replace(vm, cells=tuple(cells))
 
 
+def _modules_apart(random: Random, vm: EffectiveVM, hosts: Hosts) -> EffectiveVM:
+    """Give the VM a memory module on host cells of its own, or in pages of its own."""
+    if not vm.cells_declared or vm.derived_cells is not None:
+        return vm
+    ids = sorted({cell["id"] for host in hosts for cell in host["status"]["cells"]})
+    nodes = random.choice([None, random.sample(ids, min(len(ids), random.choice([1, 1, 2])))])
+    size = Bytes(2 * MEBIBYTE) if nodes is None else random.choice([BASE_PAGE, 2 * MEBIBYTE])
+    module = EffectiveModule(
+        name="apart",
+        kind=ModuleKind.DIMM,
+        cell=random.choice(vm.cells).id,
+        size=Bytes(random.choice([2, 64, 256]) * MEBIBYTE),
+        page_size=Bytes(size),
+        host_cells=None if nodes is None else CpuSet.of(*nodes),
+        has_own_pages=nodes is None,
+    )
+    return replace(vm, modules=(module,))
+
+
 def _memory_only(random: Random, vm: EffectiveVM, hosts: Hosts) -> EffectiveVM:
     """Give the VM a guest cell without vCPUs, perhaps bound to a host cell, perhaps one without CPUs."""
     if not vm.cells_declared:
@@ -201,8 +223,14 @@ def _memory_only(random: Random, vm: EffectiveVM, hosts: Hosts) -> EffectiveVM:
         id=len(vm.cells),
         vcpus=CpuSet(),
         host_cells=None if node is None else CpuSet.of(node),
+        cell_class=random.choice([None, None, *HostCellClass]),
     )
-    return replace(vm, cells=(*vm.cells, cell))
+    allocation = random.choice(list(Allocation))
+    return replace(
+        vm,
+        cells=(*vm.cells, cell),
+        backing=replace(vm.backing, allocation=allocation),
+    )
 
 
 Wish = Callable[[Random, EffectiveVM, Hosts], EffectiveVM]
@@ -216,6 +244,7 @@ WISHES: list[Wish] = [
     _derived,
     _maximum,
     _plugged,
+    _modules_apart,
     _memory_only,
 ]
 

@@ -39,9 +39,29 @@ def modules(draw: st.DrawFn, cells: int) -> list[dict[str, Any]]:
                 "requested": draw(st.sampled_from(["0", "4Mi", "64Mi"])),
                 **_some(draw, {"block": st.sampled_from(["2Mi", "4Mi"])}),
             },
-            "nvdimm": {**path, **_some(draw, {"label": st.sampled_from(["128Ki", "1Mi"])})},
+            "nvdimm": {
+                **path,
+                **_some(
+                    draw,
+                    {
+                        "label": st.sampled_from(["128Ki", "1Mi"]),
+                        "alignSize": st.sampled_from(["4Ki", "2Mi"]),
+                        "readOnly": SWITCH,
+                    },
+                ),
+            },
             "virtioPmem": path,
         }[kind]
+        if kind in {"dimm", "virtioMem"}:
+            module |= _some(
+                draw,
+                {
+                    "hostBinding": st.sampled_from(
+                        [None, {"hostCells": "0"}, {"hostCells": "0-1"}]
+                    ),
+                    "hugepages": st.sampled_from([None, {"pageSize": "2Mi"}]),
+                },
+            )
         found.append(module)
     return found
 

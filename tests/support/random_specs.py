@@ -102,6 +102,9 @@ def cells_of(draw: st.DrawFn, vcpus: int, threads: int, page: str) -> list[dict[
         if numbers:
             one["cpus"] = ",".join(numbers)
         one |= draw(cell_extras(count + memory_only))
+        classes = ["DRAM"] if numbers or page != "4Ki" else ["DRAM", "HBM", "CXL"]
+        if one_of_three(draw):
+            one["hostCellClass"] = draw(st.sampled_from(classes))
         one["distances"] = [each for each in one["distances"] if each["cell"] != cell]
         cells.append(one)
     return cells

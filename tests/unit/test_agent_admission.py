@@ -16,6 +16,7 @@ from numavm_agent.reconcile.admission import (
 from numavm_api.conditions import ClaimRefusalReason as Why
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
+from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import NumaHostSpec
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import PlacedCell, Placement
@@ -282,3 +283,19 @@ def test_isolated_siblings_are_held_though_no_thread_runs_there() -> None:
 
 def _only_first() -> list[PlacedCell]:
     return [cell.model_copy(update={"pcpus": [CpuSet.of(1)]}) for cell in claim().cells[:1]]
+
+
+def test_a_host_cell_of_another_class_than_the_spec_wants_is_refused() -> None:
+    document = spec().model_dump(mode="json", by_alias=True, exclude_none=True)
+    document["domain"]["cpu"]["numa"]["cells"][0]["hostCellClass"] = "DRAM"
+    wanted = NumaVMSpec.model_validate(document)
+    dram = [cell.model_copy(update={"memory_class": HostCellClass.DRAM}) for cell in cells()]
+    asked = request(claim(wanted), spec=wanted)
+
+    found = admit(asked, host())
+    assert isinstance(found, Refused)
+    assert (found.reason, "host cell 0 is of class unknown" in found.message) == (
+        Why.UNKNOWN_CELL,
+        True,
+    )
+    assert admit(asked, host(cells=dram)) == Admitted(Accelerator.TCG)

@@ -142,6 +142,18 @@ def test_what_is_the_same_after_defaulting_is_not_pending(
             ],
         ),
         (
+            spec(TWO_CELLS),
+            spec(
+                {
+                    "cpu": {
+                        "cores": 2,
+                        "numa": {"cells": [{**CELLS[0], "hostCellClass": "DRAM"}, CELLS[1]]},
+                    }
+                }
+            ),
+            ["spec.domain.cpu.numa.cells[0].hostCellClass: nothing -> DRAM"],
+        ),
+        (
             spec(),
             spec({"memory": {"guest": "1Gi", "hugepages": {"pageSize": "2Mi"}}}),
             [

@@ -90,6 +90,15 @@ def test_a_vm_that_fits_nowhere_is_told_by_how_much_and_what_would_help(
     assert "0/2 hosts fit" in table.output
 
 
+def test_a_power_that_the_host_does_not_permit_is_a_cause_with_its_edit(
+    tmp_path: Path, fleet: Path
+) -> None:
+    first = explained(manifest(tmp_path, vm(cores=2, memory="1Gi", realtime={})), fleet)["hosts"][0]
+
+    assert (first["fits"], first["cause"]) == (False, "PowerNotPermitted")
+    assert "spec.permitted.realtime" in first["remedy"]
+
+
 def test_what_a_vm_holds_itself_does_not_stand_in_its_way(tmp_path: Path) -> None:
     spec = vm({"cpus": "0-15", "memory": "1Gi"}, {"cpus": "16-31", "memory": "1Gi"}, cores=32)
     claim = placed(request(spec), fleet_of({**numahost("host-a"), "labels": {}, "reachable": True}))

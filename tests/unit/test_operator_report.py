@@ -13,7 +13,7 @@ from numavm_api.conditions import (
     PrintableStatus,
     Reason,
 )
-from numavm_api.numavm import RunStrategy
+from numavm_api.numavm import Domain, NumaVMSpec, RunStrategy
 from numavm_api.vm_status import DomainState, DomainStatus, Refusal, ShutoffReason
 from numavm_operator.reconcile.report import report, stated
 from numavm_operator.reconcile.world import Outcome, Reach, Waiting, World
@@ -118,6 +118,30 @@ def test_a_reason_that_only_a_newer_agent_knows_is_no_obstacle() -> None:
     world = WorldMaker(placement=claim(), domain=running(), conditions=[newer]).make()
 
     assert said(world, ConditionType.READY) == ("False", Reason.NOT_VERIFIED)
+
+
+@pytest.mark.parametrize(
+    ("threads_per_core", "cpu", "warned"),
+    [
+        (1, {"threads": 2, "dedicatedCpuPlacement": True}, True),
+        (2, {"threads": 2, "dedicatedCpuPlacement": True}, False),
+        (None, {"threads": 2, "dedicatedCpuPlacement": True}, False),
+        (1, {"threads": 1, "dedicatedCpuPlacement": True}, False),
+        (1, {"threads": 2}, False),  # the API server warns of these by itself
+    ],
+)
+def test_guest_threads_on_a_host_without_smt_are_warned_of_where_the_host_is_known(
+    threads_per_core: int | None, cpu: dict[str, object], *, warned: bool
+) -> None:
+    world = WorldMaker(placement=claim(), domain=running()).make()
+    assert world.host is not None
+    domain = Domain.model_validate({"cpu": cpu})
+    spec = NumaVMSpec(domain=domain)
+    host = replace(world.host, threads_per_core=threads_per_core)
+    world = replace(world, vm=replace(world.vm, spec=spec), host=host)
+
+    (found,) = (one for one in report(world, now=NOW).conditions if one.type == "Scheduled")
+    assert (found.status, "spec.domain.cpu.threads 2 is vain" in found.message) == ("True", warned)
 
 
 def test_an_unreachable_host_makes_everything_about_the_vm_unknown() -> None:

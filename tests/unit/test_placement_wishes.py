@@ -264,6 +264,121 @@ def test_a_memory_only_guest_cell_takes_a_host_cell_without_cpus_only_by_name() 
     assert claim.cells[1].pcpus == []
 
 
+def with_dimm(**own: Any) -> dict[str, Any]:
+    spec = vm(
+        {"cpus": "0", "memory": "64Mi"}, {"cpus": "1", "memory": "64Mi"}, cores=2, memory=None
+    )
+    spec["domain"]["memory"] = {"maxGuest": "4Gi"}
+    spec["domain"]["devices"] = {
+        "memory": [{"name": "d", "cell": 0, "size": "1Gi", "dimm": {}, **own}]
+    }
+    return spec
+
+
+def test_a_module_with_host_cells_of_its_own_is_booked_there_and_not_with_its_cell() -> None:
+    one = host(memory="4Gi")
+    one["status"]["cells"][0]["memory"]["allocatable"] = "512Mi"
+    bound = with_dimm(hostBinding={"hostCells": "1"})
+    bound["domain"]["cpu"]["numa"]["cells"][0]["hostBinding"] = {"hostCells": "0"}
+
+    claim = placed(asking(bound), fleet(one)).placement
+    (module,) = claim.modules
+    assert (module.name, str(module.host_cells), module.mode) == ("d", "1", "Strict")
+    assert [cell.plugged for cell in claim.cells] == [None, None]
+    assert claim.memory_by_host_cell()[1, BASE_PAGE] >= GIBIBYTE
+    one["status"]["cells"][1]["memory"]["allocatable"] = "1Gi"
+    assert cause(asking(bound), fleet(one)) is Cause.MEMORY
+
+
+def test_a_module_in_pages_of_its_own_is_booked_in_them_where_its_cell_is() -> None:
+    without, there = host(), host("host-b", huge=512)
+
+    outcome = placed(asking(with_dimm(hugepages={"pageSize": "2Mi"})), fleet(without, there))
+
+    (module,) = outcome.placement.modules
+    assert (outcome.node_name, module.page_size) == ("host-b", HUGE)
+    assert module.host_cells == outcome.placement.cells[0].host_cells
+    assert cause(asking(with_dimm(hugepages={"pageSize": "2Mi"})), fleet(without)) is (
+        Cause.HUGE_PAGES
+    )
+
+
+def test_a_module_bound_to_a_host_cell_that_is_not_there_names_it() -> None:
+    spec = with_dimm(hostBinding={"hostCells": "7"})
+    assert "without host cell 7" in summary(place(asking(spec), fleet(host())))
+
+
+def with_classes(**classes: str) -> dict[str, Any]:
+    """Return a host of two cells with CPUs and of cells without, from number 2 on, of these classes."""
+    one = host(cells=2 + len(classes))
+    every = ["DRAM", "DRAM", *classes.values()]
+    for cell, kind in zip(one["status"]["cells"], every, strict=True):
+        cell["class"] = kind
+    for cell in one["status"]["cells"][2:]:
+        cell["cpus"] = []
+    one["status"]["pools"] |= {"dedicated": "1-3,5-7", "housekeeping": "0,4"}
+    return one
+
+
+def of_class(kind: str, **more: Any) -> dict[str, Any]:
+    spec = vm(
+        {"cpus": "0", "memory": "64Mi"},
+        {"memory": "64Mi", "hostCellClass": kind, **more},
+        cores=1,
+    )
+    spec["domain"]["memory"]["backing"] = {"allocation": "OnDemand"}
+    return spec
+
+
+def test_a_guest_cell_of_a_class_is_on_a_host_cell_of_that_class_also_without_cpus() -> None:
+    there = fleet(with_classes(two="HBM", three="CXL"))
+
+    for kind, cell in (("HBM", "2"), ("CXL", "3")):
+        claim = placed(asking(of_class(kind)), there).placement
+        assert str(claim.cells[1].host_cells) == cell
+        assert claim.overhead_cell in (0, 1)
+    dram = placed(asking(of_class("DRAM")), there).placement
+    assert str(dram.cells[1].host_cells) in ("0", "1")
+
+
+def test_memory_that_is_taken_at_start_needs_cpus_beside_it() -> None:
+    one = with_classes(two="DRAM")
+    one["status"]["cells"][1]["memory"]["allocatable"] = "32Mi"
+    later, at_start = of_class("DRAM"), of_class("DRAM")
+    at_start["domain"]["memory"] = {}
+
+    claim = placed(asking(later), fleet(one)).placement
+    assert str(claim.cells[1].host_cells) == "2"
+    assert cause(asking(at_start), fleet(one)) is Cause.HOST_CELLS
+
+
+def test_of_two_cells_of_a_class_the_nearer_one_is_taken() -> None:
+    one = with_classes(two="CXL", three="CXL")
+    for cell, others in enumerate(((10, 20, 30, 22), (20, 10, 24, 26))):
+        one["status"]["cells"][cell]["distances"] = [
+            {"cell": other, "value": value} for other, value in enumerate(others)
+        ]
+
+    claim = placed(asking(of_class("CXL")), fleet(one)).placement
+    assert [str(cell.host_cells) for cell in claim.cells] == ["0", "3"]
+
+
+def test_a_class_that_no_host_cell_has_is_a_cause_that_names_it() -> None:
+    there = fleet(with_classes(two="CXL"))
+    assert cause(asking(of_class("HBM")), there) is Cause.HOST_CELL_CLASS
+    assert "class HBM" in summary(place(asking(of_class("HBM")), there))
+    elsewhere = of_class("CXL", hostBinding={"hostCells": "1"})
+    assert "CXL on host cell 1" in summary(place(asking(elsewhere), there))
+
+
+def test_hosts_alike_but_for_the_class_of_a_cell_get_answers_of_their_own() -> None:
+    cxl, hbm = with_classes(two="CXL"), with_classes(two="HBM")
+    hbm["metadata"] = {"name": "host-b"}
+
+    assert placed(asking(of_class("HBM")), fleet(cxl, hbm)).node_name == "host-b"
+    assert placed(asking(of_class("CXL")), fleet(cxl, hbm)).node_name == "host-a"
+
+
 def test_more_ways_than_are_looked_at_leave_the_answer_open() -> None:
     cells = [{"cpus": str(at), "memory": f"{64 + 2 * at}Mi"} for at in range(10)]
     base = effective(NumaVMSpec.model_validate(vm(*cells, cores=10)))

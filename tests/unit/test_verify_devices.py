@@ -71,8 +71,9 @@ def verdict(
     mappings: list[MemoryMapping] | None = None,
     of: list[ThreadState] | None = None,
     pins: Pins = PINS,
+    spec: NumaVMSpec = SPEC,
 ) -> Verdict:
-    vm = effective(SPEC)
+    vm = effective(spec)
     claim = claim_for(vm, facts_of(2))
     return verify(claim, vm, pins, of or threads(), mappings or guest(), "2026-01-01T00:00:00Z")
 
@@ -114,6 +115,27 @@ def test_a_misplaced_module_makes_its_cell_unaligned_and_no_other() -> None:
     found = verdict(guest(dimm=mapping(128, 0, at=3)))
 
     assert [cell.aligned for cell in found.numa.cells] == [True, False]
+
+
+def test_a_module_with_host_cells_of_its_own_is_held_to_these() -> None:
+    document = SPEC.to_api()
+    document["domain"]["devices"]["memory"][0]["hostBinding"] = {"hostCells": "0"}
+    own = NumaVMSpec.model_validate(document)
+    where = mapping(128, 0, at=3)
+
+    there = verdict(guest(dimm=where), spec=own)
+    assert (there.problems, [cell.aligned for cell in there.numa.cells]) == ((), [True, True])
+    found = verdict(guest(), spec=own)
+    assert "memory module d of guest cell 1: its memory policy is not Strict on 0" in found.message
+    assert [cell.aligned for cell in found.numa.cells] == [True, False]
+
+
+def test_a_module_in_other_pages_than_promised_is_told() -> None:
+    document = SPEC.to_api()
+    document["domain"]["devices"]["memory"][0]["hugepages"] = {"pageSize": "2Mi"}
+
+    found = verdict(spec=NumaVMSpec.model_validate(document))
+    assert "memory module d of guest cell 1: its pages have 4Ki, promised 2Mi" in found.message
 
 
 def test_io_threads_are_held_to_their_cpus_and_not_to_the_emulators() -> None:

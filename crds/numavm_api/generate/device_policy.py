@@ -44,9 +44,10 @@ _VARIABLES: Final = {
             ),
         ]
     ),
-    # Names of modules that are not in whole pages of their cell.
+    # Names of modules that are not in whole pages, their own or those of their cell.
     "torn": (
-        f"variables.modules.filter(m, has(m.cell) && {bytes_of('m.size')} % (variables.cells.exists(c, {_OWN_PAGES})"
+        f"variables.modules.filter(m, has(m.cell) && {bytes_of('m.size')} % (has(m.hugepages) ? {bytes_of('m.hugepages.pageSize')}"
+        f" : variables.cells.exists(c, {_OWN_PAGES})"
         f" ? variables.cells.filter(c, {_OWN_PAGES}).map(c, {bytes_of('c.hugepages.pageSize')})[0]"
         f" : has({_PAGES}) ? {bytes_of(f'{_PAGES}.pageSize')} : {BASE_PAGE}) != 0).map(m, m.name)"
     ),
@@ -83,7 +84,7 @@ DEVICES: Final = Policy(
         Validation(
             "variables.torn.size() == 0",
             f"'{_MODULES}[*].size of ' + variables.torn.join(', ')"
-            " + ' is no multiple of the page size of its cell: round it up'",
+            " + ' is no multiple of its page size, its own or that of its cell: round it up'",
         ),
         Validation(
             f"!has({_MEMORY}.balloon) || !has({_MEMORY}.balloon.target)"

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from numavm_api.generate.rule import DOTS, Rule, bytes_of
-from numavm_api.quantity import KIBIBYTE, MEBIBYTE
+from numavm_api.quantity import BASE_PAGE, KIBIBYTE, MEBIBYTE
 from numavm_api.rules_balloon import DEAD_BEHIND_EXPRESS
+from numavm_api.rules_memory import HUGE_PAGE_SIZES
 
 _KINDS: Final = ("dimm", "virtioMem", "nvdimm", "virtioPmem")
 _COUNT: Final = " + ".join(f"(has(self.{kind}) ? 1 : 0)" for kind in _KINDS)
@@ -15,8 +16,11 @@ _SIZE: Final = bytes_of("self.size")
 _BLOCK: Final = bytes_of("self.block")
 _REQUESTED: Final = bytes_of("self.virtioMem.requested")
 _LABEL: Final = bytes_of("self.label")
+_ALIGN: Final = bytes_of("self.alignSize")
 _TARGET: Final = bytes_of("self.target")
 _CEILING: Final = bytes_of("self.maxGuest")
+
+_HUGE: Final = ", ".join(map(str, HUGE_PAGE_SIZES))
 
 _MODULE: Final = (
     Rule(
@@ -37,6 +41,11 @@ _MODULE: Final = (
         f"{_SIZE} > 0 && {_SIZE} % {2 * MEBIBYTE} == 0",
         "string(self.size) + ' is no positive multiple of 2Mi'",
         ".size",
+    ),
+    Rule(
+        "!has(self.hostBinding) && !has(self.hugepages) || has(self.dimm) || has(self.virtioMem)",
+        "self.name + ' is on a file of the host, which is page cache and bound to no host cell: leave hostBinding and hugepages"
+        " out'",
     ),
     Rule(
         f"!has(self.virtioMem) || {_REQUESTED} <= {_SIZE}",
@@ -91,6 +100,13 @@ _DISK: Final = (
 
 DEVICE_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
     "MemoryDevice": _MODULE,
+    "ModulePages": (
+        Rule(
+            f"{bytes_of('self.pageSize')} in [{_HUGE}]",
+            "string(self.pageSize) + ' is no huge page size: a power of two from 2Mi to 16Gi'",
+            ".pageSize",
+        ),
+    ),
     "VirtioMem": (
         Rule(
             # A power of two has no remainder of the largest one that int64 has.
@@ -104,6 +120,11 @@ DEVICE_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
             f"!has(self.label) || {_LABEL} >= {128 * KIBIBYTE} && {_LABEL} % {KIBIBYTE} == 0",
             "string(self.label) + ' is no multiple of 1Ki of at least 128Ki'",
             ".label",
+        ),
+        Rule(
+            f"!has(self.alignSize) || {_ALIGN} >= {BASE_PAGE} && {2**62} % {_ALIGN} == 0",
+            "string(self.alignSize) + ' is no power of two of at least 4Ki'",
+            ".alignSize",
         ),
         Rule(
             f"!self.path.matches('{DOTS}')",

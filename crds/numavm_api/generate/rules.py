@@ -158,6 +158,12 @@ _CELL_RULES: Final = (
         ".memory",
     ),
     Rule(
+        "!has(self.cpus) || !has(self.hostCellClass) || self.hostCellClass == 'DRAM'",
+        "self.hostCellClass + ', but host cells of that class have no CPUs: leave hostCellClass out, or give such memory a cell"
+        " without cpus'",
+        ".hostCellClass",
+    ),
+    Rule(
         "self.distances.all(d, (d.cell == self.id) == (d.value == 10))",
         "'a distance to another cell is 11 to 255, and 10 is the one to itself: change or leave out the entry'",
         ".distances",

@@ -14,7 +14,7 @@ from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.pci_plan import PciPlan, pci_plan
-from numavm_api.placement import CpuPlacement, PlacedCell, Placement
+from numavm_api.placement import CpuPlacement, PlacedCell, PlacedModule, Placement
 from numavm_api.quantity import format_bytes
 from numavm_api.resolved import resolved
 
@@ -163,11 +163,22 @@ def _refuse_missing_devices(vm: EffectiveVM, placement: Placement) -> None:
                 f"placement.cells[{cell.id}].plugged is {format_bytes(booked.get(cell.id, 0))}, but "
                 f"spec.domain.devices.memory plugs {format_bytes(cell.plugged)} into the cell"
             )
+    _refuse_missing_modules(vm, placement)
     threads = len(placement.io_thread_cpus)
     if threads != vm.dedicated_io_threads:
         raise CannotRender(
             f"placement.ioThreadCpus has {threads} cpusets, but {vm.dedicated_io_threads} dedicated "
             "I/O threads are asked for"
+        )
+
+
+def _refuse_missing_modules(vm: EffectiveVM, placement: Placement) -> None:
+    claimed = sorted(module.name for module in placement.modules)
+    wanted = sorted(module.name for module in vm.modules_apart)
+    if claimed != wanted:
+        raise CannotRender(
+            f"placement.modules has {claimed}, but of spec.domain.devices.memory {wanted} have host cells or pages of "
+            "their own"
         )
 
 
@@ -187,11 +198,15 @@ def _refuse_allocation_without_cpus(vm: EffectiveVM, placement: Placement, host:
     """
     if vm.backing.allocation is not Allocation.IMMEDIATE:
         return
-    for cell in placement.cells:
+    bound: list[tuple[str, PlacedCell | PlacedModule]] = [
+        (f"placement.cells[{cell.id}]", cell) for cell in placement.cells
+    ]
+    bound += [(f"placement.modules[{one.name}]", one) for one in placement.modules]
+    for field, cell in bound:
         if cell.mode is BindingMode.RESTRICTIVE or cpus_of(cell.host_cells, host.cells):
             continue
         raise CannotRender(
-            f"placement.cells[{cell.id}] is bound to host cells {cell.host_cells}, which have no CPUs to take its "
+            f"{field} is bound to host cells {cell.host_cells}, which have no CPUs to take its "
             "pages at start: set spec.domain.memory.backing.allocation to OnDemand, or bind it Interleave with a cell "
             "that has some"
         )

@@ -84,7 +84,7 @@ def _domain_binding(given: RenderInput) -> tuple[str, CpuSet]:
     modes = {cell.mode for cell in given.placement.cells}
     for hard in (BindingMode.STRICT, BindingMode.RESTRICTIVE):
         if modes == {hard}:
-            return NUMATUNE_MODES[hard], given.placement.host_cells
+            return NUMATUNE_MODES[hard], given.placement.memory_host_cells
     return "preferred", CpuSet.of(given.placement.overhead_cell)
 
 

@@ -11,7 +11,7 @@ from numavm_agent.domain.inputs import RenderInput
 from numavm_agent.domain.units import kib
 from numavm_agent.domain.xml import Element, element
 from numavm_api.effective_modules import FILE_BACKED, EffectiveModule, ModuleKind
-from numavm_api.placement import PlacedCell, Placement
+from numavm_api.placement import PlacedCell, PlacedModule, Placement
 from numavm_api.quantity import Bytes
 
 _PREFIX: Final = "ua-mem-"
@@ -29,17 +29,15 @@ def name_of(alias: str) -> str | None:
 
 def memory_modules(given: RenderInput) -> Iterator[Element]:
     """One element per module, by name."""
-    placed = {cell.id: cell for cell in given.placement.cells}
     for module in given.effective.modules:
-        cell = placed.get(module.cell) if module.cell is not None else None
-        yield module_element(module, cell)
+        yield module_element(module, _where(module, given.placement))
 
 
-def module_element(module: EffectiveModule, cell: PlacedCell | None) -> Element:
+def module_element(module: EffectiveModule, where: PlacedCell | PlacedModule | None) -> Element:
     """Return the element of one module; the host cells are named, so that it is right also where its cell was moved."""
     return element(
         "memory",
-        _source(module, cell),
+        _source(module, where),
         _target(module),
         element("alias", name=alias_of(module.name)),
         element("address", type_="dimm", slot=module.slot) if module.slot is not None else None,
@@ -51,20 +49,30 @@ def module_element(module: EffectiveModule, cell: PlacedCell | None) -> Element:
 
 def module_xml(module: EffectiveModule, placement: Placement) -> str:
     """Return the element as text, to plug the module into the running guest."""
-    placed = {cell.id: cell for cell in placement.cells}
-    cell = placed.get(module.cell) if module.cell is not None else None
-    return etree.tostring(module_element(module, cell), encoding="unicode")
+    element_of_it = module_element(module, _where(module, placement))
+    return etree.tostring(element_of_it, encoding="unicode")
 
 
-def _source(module: EffectiveModule, cell: PlacedCell | None) -> Element | None:
+def _where(module: EffectiveModule, placement: Placement) -> PlacedCell | PlacedModule | None:
+    """Return what the claim says of a module: its own part, else that of its cell."""
+    own = next((one for one in placement.modules if one.name == module.name), None)
+    return own or next((cell for cell in placement.cells if cell.id == module.cell), None)
+
+
+def _source(module: EffectiveModule, where: PlacedCell | PlacedModule | None) -> Element | None:
     if module.path is not None:
-        return element("source", element("path", module.path))
-    if cell is None:
+        return element(
+            "source",
+            element("path", module.path),
+            _amount("alignsize", module.align_size),
+            element("pmem") if module.pmem else None,
+        )
+    if where is None:
         return None
     return element(
         "source",
-        element("pagesize", str(kib(cell.page_size)), unit="KiB"),
-        element("nodemask", str(cell.host_cells)),
+        element("pagesize", str(kib(where.page_size)), unit="KiB"),
+        element("nodemask", str(where.host_cells)),
     )
 
 
@@ -76,6 +84,7 @@ def _target(module: EffectiveModule) -> Element:
         _label(module),
         _amount("block", module.block),
         _amount("requested", module.requested),
+        element("readonly") if module.read_only else None,
     )
 
 

@@ -130,7 +130,8 @@ def _modules_stay(request: ClaimRequest, _: HostState) -> Iterator[Refused]:
     """A module's memory is a block of its own, bound when it was plugged in; moving one is not built yet."""
     before = {cell.id: cell.host_cells for cell in request.running.cells} if request.running else {}
     for cell in request.placement.cells:
-        if cell.plugged and before.get(cell.id) != cell.host_cells:
+        modules = cell.plugged or any(one.cell == cell.id for one in request.placement.modules)
+        if modules and before.get(cell.id) != cell.host_cells:
             yield Refused(
                 Why.UNSUPPORTED,
                 f"placement.cells[{cell.id}].hostCells: the running guest cell has memory modules, which cannot be "
@@ -197,6 +198,13 @@ def _extras(placement: Placement, vm: EffectiveVM) -> Iterator[tuple[str, str, s
     """Yield what must be the same of I/O threads and host devices."""
     io_threads = str(vm.dedicated_io_threads)
     yield "number of placement.ioThreadCpus", str(len(placement.io_thread_cpus)), io_threads
+    claimed = [(one.name, one.memory, one.page_size) for one in placement.modules]
+    apart = [(one.name, one.claimed, one.page_size) for one in vm.modules_apart]
+    yield "placement.modules[].(name, memory, pageSize)", str(claimed), str(apart)
+    elsewhere = {one.name: one.host_cells for one in vm.modules_apart if one.host_cells is not None}
+    for one in placement.modules:
+        asked = elsewhere.get(one.name, one.host_cells)
+        yield f"placement.modules[{one.name}].hostCells", str(one.host_cells), str(asked)
     devices = sorted(device.name for device in vm.host_devices)
     held = sorted(device.name for device in placement.devices)
     yield "placement.devices[].name", str(held), str(devices)
@@ -239,6 +247,28 @@ def _cells_known(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
                 Why.UNKNOWN_CELL,
                 f"placement.cells[{cell.id}].hostCells is '{cell.host_cells}', but this host has the cells {known}",
             )
+    for module in request.placement.modules:
+        if module.host_cells - known:
+            yield Refused(
+                Why.UNKNOWN_CELL,
+                f"placement.modules[{module.name}].hostCells is '{module.host_cells}', but this host has "
+                f"the cells {known}",
+            )
+    yield from _of_their_class(request, host)
+
+
+def _of_their_class(request: ClaimRequest, host: HostState) -> Iterator[Refused]:
+    classes = {cell.id: cell.memory_class for cell in host.cells}
+    asked = {cell.id: cell.cell_class for cell in effective(request.spec).cells}
+    for cell in request.placement.cells:
+        wanted = asked.get(cell.id)
+        for one in cell.host_cells:
+            if wanted is not None and classes.get(one) is not wanted:
+                yield Refused(
+                    Why.UNKNOWN_CELL,
+                    f"placement.cells[{cell.id}].hostCells is '{cell.host_cells}', but host cell {one} is of class "
+                    f"{classes.get(one) or 'unknown'}, and the spec wants {wanted}",
+                )
 
 
 def _paths(request: ClaimRequest, _: HostState) -> Iterator[Refused]:

@@ -379,6 +379,8 @@ def _cell(cell: EffectiveCell) -> dict[str, Any]:
             str(cache.level): cache.model_dump(mode="json", by_alias=True) for cache in cell.caches
         },
     }
+    if cell.cell_class is not None:
+        document["hostCellClass"] = cell.cell_class
     if cell.page_size != BASE_PAGE:
         document["hugepages"] = _hugepages(cell)
     return document

@@ -51,6 +51,8 @@ def _fill_module(entry: dict[str, Any], module: EffectiveModule) -> None:
     """The slots that NumaVM chose are left out: they say what the other modules are, not what this one is."""
     if "virtioMem" in entry and module.block is not None:
         entry["virtioMem"]["block"] = format_bytes(module.block)
+    if not module.has_own_pages:
+        entry.pop("hugepages", None)
     for kind in ("dimm", "nvdimm"):
         if entry.get(kind) == {}:
             entry[kind] = "{}"

@@ -62,21 +62,24 @@ def module_changes(running: NumaVMSpec, wanted: NumaVMSpec) -> ModuleChanges:
         then.slots,
     )
     plugged_live = (ModuleKind.DIMM, ModuleKind.VIRTIO_MEM)
+    # What is claimed by itself is not amended yet: such a module comes, goes and is resized by a restart.
+    apart = {module.name for vm in (now, then) for module in vm.modules_apart}
     return ModuleChanges(
         added=tuple(
             wish
             for name, wish in sorted(wishes.items())
-            if same_room and name not in has and kind_of(wish) in plugged_live
+            if same_room and name not in has and kind_of(wish) in plugged_live and name not in apart
         ),
         resized=tuple(
             wish
             for name, wish in sorted(wishes.items())
             if name in has and wish != has[name] and _only_resized(has[name], wish)
+            if name not in apart
         ),
         removed=tuple(
             name
             for name, device in sorted(has.items())
-            if name not in wishes and kind_of(device) is ModuleKind.DIMM
+            if name not in wishes and kind_of(device) is ModuleKind.DIMM and name not in apart
         ),
     )
 

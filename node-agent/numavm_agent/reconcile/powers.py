@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from numavm_api.numahost import Permitted
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.powers import Power, powers_asked, powers_permitted
+
+_ASKED: Final = {
+    Power.REALTIME: "spec.domain.cpu.realtime is set, but realtime threads are",
+    Power.LOCKED_MEMORY: "spec.domain.memory.backing.locked is true, but locked memory is",
+}
 
 
 def power_problems(spec: NumaVMSpec, permitted: Permitted) -> Iterator[str]:
     """Yield each power that the spec asks for and this host does not permit, with the edit that permits it."""
-    if spec.domain.cpu.realtime is not None and not permitted.realtime:
-        yield (
-            "spec.domain.cpu.realtime is set, but realtime threads are not permitted on this host: "
-            "set the NumaHost's spec.permitted.realtime to true"
-        )
-    if spec.domain.memory.backing.locked and not permitted.locked_memory:
-        yield (
-            "spec.domain.memory.backing.locked is true, but locked memory is not permitted on this host: "
-            "set the NumaHost's spec.permitted.lockedMemory to true"
-        )
+    given = powers_permitted(permitted)
+    for power in powers_asked(spec):
+        if power not in given:
+            yield (
+                f"{_ASKED[power]} not permitted on this host: "
+                f"set the NumaHost's spec.permitted.{power} to true"
+            )

@@ -15,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from numavm_agent.topology.cell_class import classes_of
 from numavm_agent.topology.readings import CellReading, PagePool
+from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import HostCell, HostHugePages, HostMemory, NumaHostSpec
 from numavm_api.quantity import BASE_PAGE, MEBIBYTE, Bytes
 
@@ -61,7 +63,17 @@ def report_cells(
     """
     before = {cell.id: cell for cell in previous}
     uses = Uses(own, promised)
-    return [_report_cell(reading, spec, uses, before.get(reading.id)) for reading in readings]
+    classes = classes_of(readings)
+    return [
+        _report_cell(
+            reading,
+            spec,
+            uses,
+            before=before.get(reading.id),
+            memory_class=classes.get(reading.id),
+        )
+        for reading in readings
+    ]
 
 
 def reserve_of(cell: CellReading, spec: NumaHostSpec) -> Bytes:
@@ -115,7 +127,12 @@ class Uses:
 
 
 def _report_cell(
-    reading: CellReading, spec: NumaHostSpec, uses: Uses, before: HostCell | None
+    reading: CellReading,
+    spec: NumaHostSpec,
+    uses: Uses,
+    *,
+    before: HostCell | None,
+    memory_class: HostCellClass | None,
 ) -> HostCell:
     total = reading.memory.total
     reserve = reserve_of(reading, spec)
@@ -131,6 +148,7 @@ def _report_cell(
         hugepages=[_report_pool(reading.id, pool, uses) for pool in reading.page_pools],
         distances=list(reading.distances),
         figures=reading.figures,
+        memory_class=memory_class,
     )
 
 

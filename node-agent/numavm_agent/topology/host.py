@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from numavm_agent.topology.cell_class import read_tiers
 from numavm_agent.topology.hmat import read_figures
 from numavm_agent.topology.parse import (
     DATA_CACHES,
@@ -54,10 +55,13 @@ def read_cells(root: Path = Path("/")) -> tuple[CellReading, ...]:
     """
     files = KernelFiles(root)
     online = list(files.cpuset(f"{_NODES}/online"))
-    return tuple(_read_cell(files, cell, online) for cell in online)
+    tiers = read_tiers(files)
+    return tuple(_read_cell(files, cell, online, tiers.get(cell)) for cell in online)
 
 
-def _read_cell(files: KernelFiles, cell: int, online_cells: list[int]) -> CellReading:
+def _read_cell(
+    files: KernelFiles, cell: int, online_cells: list[int], tier: int | None
+) -> CellReading:
     directory = f"{_NODES}/node{cell}"
     meminfo, distance = f"{directory}/meminfo", f"{directory}/distance"
     return CellReading(
@@ -67,6 +71,7 @@ def _read_cell(files: KernelFiles, cell: int, online_cells: list[int]) -> CellRe
         page_pools=tuple(_page_pools(files, f"{directory}/hugepages")),
         distances=parse_distances(files.text(distance), online_cells, source=f"/{distance}"),
         figures=read_figures(files, directory),
+        tier=tier,
     )
 
 

@@ -48,6 +48,8 @@ class CellReading:
     """To every cell, itself included."""
     figures: MemoryFigures | None = None
     """What HMAT says of its memory; None: the host has none."""
+    tier: int | None = None
+    """The kernel's memory tier, a lower number for faster memory; None: the kernel tells of none."""
 
 
 @dataclass(frozen=True, slots=True)

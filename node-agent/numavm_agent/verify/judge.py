@@ -83,7 +83,11 @@ def verify(
             threads,
             CellMemory(
                 blocks.get(cell.id),
-                [block for name, block in plugged.items() if modules[name].id == cell.id],
+                [
+                    (block, modules[name])
+                    for name, block in plugged.items()
+                    if modules[name].id == cell.id
+                ],
             ),
             vm.boot_vcpus,
             moved=moved,
@@ -257,8 +261,8 @@ class CellMemory:
 
     block: Block | None
     """Its boot memory."""
-    plugged: Sequence[Block]
-    """Its modules."""
+    plugged: Sequence[tuple[Block, PlacedCell]]
+    """Its modules, each with what is promised of it."""
 
 
 def _cell_status(
@@ -270,13 +274,13 @@ def _cell_status(
     *,
     moved: bool,
 ) -> CellStatus:
-    """What is resident counts the cell's modules too: they lie where the cell does, or it is not aligned."""
+    """What is resident counts the cell's modules too: they lie where they were promised, or it is not aligned."""
     found = _vcpu_threads(threads)
     allowed = [found[vcpu].allowed for vcpu in cell.vcpus if vcpu in found]
     block = memory.block
-    there = [*([block] if block else []), *memory.plugged]
+    there = [*([(block, cell)] if block else []), *memory.plugged]
     resident: dict[int, Bytes] = {}
-    for one in there:
+    for one, _ in there:
         for host, size in one.resident().items():
             resident[host] = Bytes(resident.get(host, 0) + size)
     return CellStatus(
@@ -290,6 +294,6 @@ def _cell_status(
             for vcpu in cell.vcpus
         ),
         aligned=block is not None
-        and (moved or all(one.is_bound_as(cell) for one in there))
-        and all(host in cell.host_cells for host in resident),
+        and (moved or all(one.is_bound_as(promised) for one, promised in there))
+        and all(not one.astray(promised.host_cells) for one, promised in there),
     )

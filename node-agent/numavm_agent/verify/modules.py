@@ -1,7 +1,8 @@
 """What is promised of memory modules, and what the kernel confirms of it. Pure.
 
 A module's backend is a mapping of QEMU like a cell's. It is promised as a cell would be: same host cells, mode and
-pages as the guest cell it is plugged into. Modules on files of the host are no claimed memory and are left out.
+pages as the guest cell it is plugged into, or those of its own. Modules on files of the host are no claimed memory
+and are left out.
 """
 
 from __future__ import annotations
@@ -21,9 +22,14 @@ from numavm_api.quantity import format_bytes
 def promised_modules(placement: Placement, vm: EffectiveVM) -> dict[str, PlacedCell]:
     """Return module -> what its backend must be like, written as a cell without vCPUs."""
     cells = {cell.id: cell for cell in placement.cells}
+    own = {
+        module.name: {"host_cells": module.host_cells, "page_size": module.page_size}
+        for module in placement.modules
+    }
+    as_cell = {"vcpus": CpuSet(), "pcpus": [], "plugged": None}
     return {
         module.name: cells[module.cell].model_copy(
-            update={"memory": module.size, "vcpus": CpuSet(), "pcpus": [], "plugged": None}
+            update={**as_cell, "memory": module.size, **own.get(module.name, {})}
         )
         for module in vm.modules
         if module.kind not in FILE_BACKED and module.cell in cells
@@ -55,6 +61,11 @@ def _block_problems(where: str, cell: PlacedCell, block: Block) -> Iterator[tupl
         yield (
             Reason.PAGES_MISPLACED,
             f"{where}: its memory policy is not {cell.mode} on {cell.host_cells}",
+        )
+    if block.page_size != cell.page_size:
+        yield (
+            Reason.PAGES_MISPLACED,
+            f"{where}: its pages have {format_bytes(block.page_size)}, promised {format_bytes(cell.page_size)}",
         )
     elsewhere = {
         host: size for host, size in block.resident().items() if host not in cell.host_cells

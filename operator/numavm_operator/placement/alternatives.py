@@ -153,6 +153,7 @@ def _kind(vm: EffectiveVM, cell: EffectiveCell) -> tuple[object, ...]:
         cell.host_cells is not None
         or any(vcpu in vm.vcpu_candidates for vcpu in cell.vcpus)
         or any(device.cell == cell.id for device in vm.host_devices)
+        or any(module.cell == cell.id for module in vm.modules_apart)
         or (vm.online_vcpus is not None and not cell.vcpus.members <= vm.online_vcpus.members)
     )
     size = (len(cell.vcpus), cell.memory, cell.plugged, cell.mode)

@@ -194,7 +194,7 @@ def _staying(state: HostState, claim: Placement, moves: Mapping[int, CpuSet]) ->
     """Return what of a claim stays as it is; None: nothing."""
     cells = [cell for cell in claim.cells if cell.id not in moves]
     emulator_stays = _emulator_stays(claim, moves)
-    if not cells and not emulator_stays:
+    if not cells and not emulator_stays and not claim.modules:
         return None
     return claim.alone.model_copy(
         update={
@@ -241,6 +241,7 @@ def _part(
         for cell in request.vm.cells
         if cell.id in placed
     }
+    classes = {cell.id: cell.cell_class for cell in request.vm.cells}
     cells = tuple(
         EffectiveCell(
             id=cell.id,
@@ -249,6 +250,7 @@ def _part(
             page_size=cell.page_size,
             mode=cell.mode,
             host_cells=moves[cell.id],
+            cell_class=classes.get(cell.id),
             plugged=_plugged(cell, wished.get(cell.id, NO_BYTES), moves[cell.id], lets_go),
         )
         for cell in claim.cells
@@ -268,6 +270,7 @@ def _part(
         ),
         vcpu_candidates={**request.vm.vcpu_candidates, **_kept_pins(request, claim, moves)},
         host_devices=(),
+        modules=(),
         emulator_candidates=request.vm.emulator_candidates if emulator_moves else None,
         dedicated_io_threads=0,
         derived_cells=None,

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
-from numavm_api.placement import CpuPlacement, PlacedCell, PlacedDevice, Placement
+from numavm_api.placement import (
+    CpuPlacement,
+    PlacedCell,
+    PlacedDevice,
+    PlacedModule,
+    Placement,
+)
 from numavm_operator.placement.cpus import PickedCpus, pick_cpus
 from numavm_operator.placement.demands import held_vcpus, plugged_of
 from numavm_operator.placement.devices import NO_CELL, assign_devices
@@ -38,6 +46,7 @@ def placement_of(state: HostState, request: Request, found: Fit) -> Placement:
         emulator_cpus=emulator,
         io_thread_cpus=[CpuSet.of(cpu) for cpu in picked.io_threads],
         devices=_devices(state, vm, shape, found),
+        modules=_modules(vm, cells),
         overhead=shape.overhead,
         overhead_cell=ids[found.overhead_cell],
     )
@@ -59,6 +68,22 @@ def _placed_cell(
         plugged=plugged_of(vm, cell) or None,
         held_vcpus=None if held == cell.vcpus else held,
     )
+
+
+def _modules(vm: EffectiveVM, cells: Sequence[PlacedCell]) -> list[PlacedModule]:
+    placed = {cell.id: cell for cell in cells}
+    return [
+        PlacedModule(
+            name=module.name,
+            cell=cell.id,
+            host_cells=cell.host_cells if module.host_cells is None else module.host_cells,
+            mode=cell.mode,
+            memory=module.claimed,
+            page_size=module.page_size,
+        )
+        for module in vm.modules_apart
+        if module.cell is not None and (cell := placed.get(module.cell)) is not None
+    ]
 
 
 def _devices(state: HostState, vm: EffectiveVM, shape: Shape, found: Fit) -> list[PlacedDevice]:

@@ -30,6 +30,7 @@ def unsuitable(host: Host, wanted: Wanted) -> Miss | None:
         _not_open(host)
         or _wrong_node(host, wanted.host)
         or _unable(host, wanted.host, shape)
+        or _forbidden(host, wanted.host)
         or _without_siblings(host, shape)
     )
 
@@ -69,9 +70,17 @@ def _unable(host: Host, needs: HostNeeds, shape: Shape) -> Miss | None:
         return Miss(Cause.MACHINE_TYPE, detail=needs.machine_type)
     if shape.vcpus > host.max_vcpus:
         return Miss(Cause.MAX_VCPUS, shape.vcpus, host.max_vcpus)
+    return None
+
+
+def _forbidden(host: Host, needs: HostNeeds) -> Miss | None:
+    """Return what its administrator does not permit here; the agent would refuse it all the same."""
     for path in needs.host_paths:
         if not any(_below(path, directory) for directory in host.directories):
             return Miss(Cause.NOT_PERMITTED, detail=path)
+    for power in needs.powers:
+        if power not in host.powers:
+            return Miss(Cause.POWER_NOT_PERMITTED, detail=power)
     return None
 
 

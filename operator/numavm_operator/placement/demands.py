@@ -24,7 +24,7 @@ from numavm_api.host_devices import NumaAffinity
 from numavm_api.numavm import CellSharing, LastLevelCache
 from numavm_api.quantity import BASE_PAGE, MEBIBYTE, Bytes
 from numavm_operator.placement.bits import mask_of
-from numavm_operator.placement.shape import CellNeed, CpuRule, DeviceNeed, Shape
+from numavm_operator.placement.shape import CellNeed, CpuRule, DeviceNeed, ModuleNeed, Shape
 
 OVERHEAD_BASE: Final = 64 * MEBIBYTE
 """QEMU itself: code, device models, the display, libvirt's monitor buffers."""
@@ -51,6 +51,7 @@ def shape_of(vm: EffectiveVM) -> Shape:
         io_threads=vm.dedicated_io_threads if vm.dedicated else 0,
         whole_caches=vm.last_level_cache is LastLevelCache.WHOLE and vm.dedicated,
         devices=devices,
+        modules=_modules_elsewhere(vm),
         emulator_pins=_emulator_pins(vm),
         io_pins=_io_pins(vm),
     )
@@ -65,6 +66,8 @@ def overhead_of(vm: EffectiveVM) -> Bytes:
         pages_of(cell.memory, cell.page_size) * PAGE_TABLE_ENTRY
         + pages_of(plugged_of(vm, cell), cell.page_size) * PAGE_TABLE_ENTRY
         for cell in vm.cells
+    ) + sum(
+        pages_of(module.claimed, module.page_size) * PAGE_TABLE_ENTRY for module in vm.modules_apart
     )
     total = OVERHEAD_BASE + vm.vcpus * OVERHEAD_PER_VCPU + tables
     return Bytes(pages_of(total, BASE_PAGE) * BASE_PAGE)
@@ -85,7 +88,9 @@ def plugged_of(vm: EffectiveVM, cell: EffectiveCell) -> Bytes:
         return Bytes(plugged)
     total = vm.memory
     if total:
-        growth = max(vm.max_memory - total - sum(one.plugged for one in vm.cells), 0)
+        plugged_in_all = sum(one.plugged for one in vm.cells)
+        apart = sum(module.claimed for module in vm.modules_apart)
+        growth = max(vm.max_memory - total - plugged_in_all - apart, 0)
         share = pages_of(growth * cell.memory, total)
         plugged += pages_of(share, cell.page_size) * cell.page_size
     return Bytes(plugged)
@@ -149,12 +154,39 @@ def _cell_need(
         mode=cell.mode,
         host_cells=cell.host_cells,
         among=cell.among,
+        cell_class=cell.cell_class,
+        without_cpus=cell.cell_class is not None and vm.goes_without_cpus(cell),
         pins=_pins(vm, held),
+        beside=_in_own_pages(vm, cell),
         devices=tuple(
             device
             for device in devices
             if device.guest_cell == at and device.affinity is not NumaAffinity.NONE
         ),
+    )
+
+
+def _in_own_pages(vm: EffectiveVM, cell: EffectiveCell) -> tuple[tuple[Bytes, Bytes], ...]:
+    """Return (page size, memory) of a cell's modules in pages of their own that lie where the cell does."""
+    return tuple(
+        (module.page_size, module.claimed)
+        for module in vm.modules_apart
+        if module.cell == cell.id and module.host_cells is None
+    )
+
+
+def _modules_elsewhere(vm: EffectiveVM) -> tuple[ModuleNeed, ...]:
+    positions = {cell.id: at for at, cell in enumerate(vm.cells)}
+    return tuple(
+        ModuleNeed(
+            positions[module.cell or 0],
+            module.host_cells,
+            vm.cells[positions[module.cell or 0]].mode,
+            Bytes(pages_of(module.claimed, module.page_size) * module.page_size),
+            module.page_size,
+        )
+        for module in vm.modules_apart
+        if module.host_cells is not None
     )
 
 

@@ -146,6 +146,8 @@ def _cells(state: HostState, request: Request) -> tuple[CellLacks, ...]:
         )
         for guest in problem.open_cells
         for cell in range(len(problem.cells))
+        if problem.shape.cells[guest].cell_class is None
+        or problem.may_hold(problem.shape.cells[guest], cell)
     )
 
 

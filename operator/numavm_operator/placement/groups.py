@@ -35,6 +35,7 @@ class Sight:
     name: bool = False
     devices: bool = False
     single_cpus: bool = False
+    classes: bool = False
 
     @classmethod
     def of(cls, wanted: Wanted) -> Sight:
@@ -49,6 +50,7 @@ class Sight:
             name=any(ask.of_name for ask in asks),
             devices=any(way.shape.devices for way in wanted.ways),
             single_cpus=any(way.shape.by_hand for way in wanted.ways),
+            classes=any(way.shape.classed for way in wanted.ways),
         )
 
     def kind_of(self, state: HostState) -> FitKey:
@@ -62,7 +64,9 @@ class Sight:
 
     def key_of(self, state: HostState) -> FitKey:
         """Return what all hosts of a group have in common."""
-        free = state.fit_key(devices=self.devices, single_cpus=self.single_cpus)
+        free = state.fit_key(
+            devices=self.devices, single_cpus=self.single_cpus, classes=self.classes
+        )
         return FitKey.of((self.kind_of(state), free))
 
 

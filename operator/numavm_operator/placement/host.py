@@ -13,7 +13,9 @@ from typing import Final
 
 from numavm_api.conditions import HostConditionType
 from numavm_api.cpuset import CpuSet
+from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import Capabilities, EffectivePools, HostCell, NumaHostSpec, NumaHostStatus
+from numavm_api.powers import Power, powers_permitted
 from numavm_api.quantity import BASE_PAGE, Bytes
 from numavm_operator.placement.bits import mask_of
 from numavm_operator.placement.devices import HostDevice, devices_of
@@ -66,6 +68,7 @@ class Cell:
     """Bytes that NumaVM may hand out, per page size."""
     sockets: frozenset[int] = frozenset()
     """Physical packages of its CPUs."""
+    memory_class: HostCellClass | None = None
 
     @property
     def has_siblings(self) -> bool:
@@ -98,6 +101,8 @@ class Host:
     max_vcpus: int
     machine_types: frozenset[str]
     directories: tuple[str, ...]
+    powers: frozenset[Power]
+    """What its administrator permits beside paths and devices."""
 
     @cached_property
     def kind(self) -> FitKey:
@@ -109,9 +114,10 @@ class Host:
             self.unschedulable,
             self.fenced,
         )
-        able = (self.kvm, self.emulation, self.max_vcpus, self.machine_types, self.directories)
+        able = (self.kvm, self.emulation, self.max_vcpus, self.machine_types)
+        permitted = (self.directories, self.powers)
         widest = max((core.width for cell in self.cells for core in cell.cores), default=0)
-        return FitKey.of((open_, able, widest, self.node.taints, self.node.cordoned))
+        return FitKey.of((open_, able, permitted, widest, self.node.taints, self.node.cordoned))
 
     @cached_property
     def layout(self) -> FitKey:
@@ -179,6 +185,7 @@ def host_from(
         max_vcpus=able.max_vcpus if able else 0,
         machine_types=_machine_types(able),
         directories=tuple(status.permitted.directories),
+        powers=powers_permitted(status.permitted),
     )
 
 
@@ -214,6 +221,7 @@ def _cell(cell: HostCell, pools: EffectivePools) -> Cell:
         housekeeping=mask_of(pools.housekeeping) & usable,
         memory=memory,
         sockets=frozenset(cpu.socket for cpu in cell.cpus),
+        memory_class=cell.memory_class,
     )
 
 

@@ -64,6 +64,8 @@ class Loads:
         self.units[host_cell] += sign * need.units
         self.singles[host_cell] += sign * need.singles
         self.book(host_cell, need.page_size, sign * need.memory)
+        for size, amount in need.beside:
+            self.book(host_cell, size, sign * amount)
 
     @contextmanager
     def carrying(self, guests: Iterable[tuple[int, CellNeed]]) -> Iterator[None]:

@@ -81,9 +81,9 @@ def _fits_nowhere(problem: Problem, guest_cell: int) -> Miss | None:
     """Return the nearest miss of a guest cell that no host cell can take even alone."""
     need = problem.shape.cells[guest_cell]
     nearest: tuple[float, int, Lack] | None = None
-    for cell, free in enumerate(problem.cells):
+    for cell in range(len(problem.cells)):
         sharing = problem.shape.sharing
-        if not free.has_cpus or (problem.bound_mask >> cell & 1 and not sharing):
+        if not problem.may_hold(need, cell) or (problem.bound_mask >> cell & 1 and not sharing):
             continue
         lacks = lacks_of(problem, cell, need)
         if not lacks:
@@ -92,6 +92,12 @@ def _fits_nowhere(problem: Problem, guest_cell: int) -> Miss | None:
         far = sum(lack.share for lack in lacks)
         if nearest is None or far < nearest[0]:
             nearest = (far, cell, worst)
+    if nearest is None and need.cell_class is not None:
+        return Miss(
+            Cause.HOST_CELL_CLASS,
+            guest_cell=guest_cell,
+            detail=f"a free host cell of class {need.cell_class}",
+        )
     if nearest is None:
         return Miss(Cause.HOST_CELLS, 1, 0, guest_cell=guest_cell)
     _, cell, lack = nearest
@@ -158,8 +164,10 @@ def _most_at_once(problem: Problem) -> int:
     used = problem.bound_mask
     done: list[tuple[int, CellNeed]] = []
     for guest in problem.open_cells:
-        for cell, free in enumerate(problem.cells):
-            if not free.has_cpus or (used >> cell & 1 and not problem.shape.sharing):
+        for cell in range(len(problem.cells)):
+            if not problem.may_hold(needs[guest], cell) or (
+                used >> cell & 1 and not problem.shape.sharing
+            ):
                 continue
             loads.add(cell, needs[guest])
             if loads.bears(cell):

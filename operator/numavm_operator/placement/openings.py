@@ -31,7 +31,13 @@ def openings_of(problem: Problem, order: tuple[int, ...]) -> Openings | None:
             alone.append(alone[-1])
             full.append(full[-1])
             continue
-        masks = fitting_cells(problem.cells, shape.demands[guest], problem.bound_mask)
+        need = shape.cells[guest]
+        masks = fitting_cells(
+            problem.cells,
+            shape.demands[guest],
+            problem.bound_mask,
+            without_cpus=need.without_cpus,
+        )
         named = by_name(problem, guest) if not shape.counts_only else -1
         if not masks[0] & named:
             return None
@@ -41,13 +47,24 @@ def openings_of(problem: Problem, order: tuple[int, ...]) -> Openings | None:
 
 
 def fitting_cells(
-    cells: Sequence[FreeCell], demands: tuple[CellDemand, CellDemand], bound: int
+    cells: Sequence[FreeCell],
+    demands: tuple[CellDemand, CellDemand],
+    bound: int,
+    *,
+    without_cpus: bool = False,
 ) -> tuple[int, int]:
-    """Return the host cells that can take a demand, those where cells were bound left out."""
+    """Return the host cells that can take a demand, those where cells were bound left out.
+
+    Args:
+        cells: What is left of each host cell.
+        demands: Of the guest cell, alone and with emulator and overhead.
+        bound: Mask of the host cells that count no more.
+        without_cpus: Host cells without CPUs count too.
+    """
     bare, full = demands
     alone = with_emulator = 0
     for cell, free in enumerate(cells):
-        if free.has_cpus and not bound >> cell & 1 and free.takes(bare):
+        if (free.has_cpus or without_cpus) and not bound >> cell & 1 and free.takes(bare):
             alone |= 1 << cell
             if free.takes(full):
                 with_emulator |= 1 << cell
@@ -59,12 +76,15 @@ def by_name(problem: Problem, guest: int) -> int:
     need = problem.shape.cells[guest]
     mask = 0
     for cell in range(len(problem.cells)):
-        if _named(problem, need, cell) and _has_pins(problem, need, cell):
+        named = _named(problem, need, cell) and _has_pins(problem, need, cell)
+        if named and _bears_modules(problem, need, cell):
             mask |= 1 << cell
     return mask
 
 
 def _named(problem: Problem, need: CellNeed, cell: int) -> bool:
+    if need.cell_class is not None and not problem.may_hold(need, cell):
+        return False
     if need.among is not None and problem.host.cells[cell].id not in need.among:
         return False
     if not need.devices:
@@ -73,6 +93,14 @@ def _named(problem: Problem, need: CellNeed, cell: int) -> bool:
     host_cells = [(cell,)] * (at + 1)
     free = problem.state.devices
     return assign_devices(problem.host, free, need.devices, host_cells) is not None
+
+
+def _bears_modules(problem: Problem, need: CellNeed, cell: int) -> bool:
+    """Tell whether the cell bears the guest cell beside modules that the user bound there."""
+    if not problem.shape.modules:
+        return True
+    with problem.loads.carrying([(cell, need)]):
+        return problem.loads.bears(cell)
 
 
 def _has_pins(problem: Problem, need: CellNeed, cell: int) -> bool:

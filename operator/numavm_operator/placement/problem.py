@@ -58,6 +58,11 @@ class Problem:
     near_bound: tuple[int, ...]
     """Per host cell: the distance of a guest cell there to all bound ones."""
 
+    def may_hold(self, need: CellNeed, cell: int) -> bool:
+        """Tell whether an open guest cell can be on a host cell of this kind: of its class, with CPUs if it must."""
+        of_class = need.cell_class in {None, self.host.cells[cell].memory_class}
+        return of_class and (need.without_cpus or self.cells[cell].has_cpus)
+
     @property
     def open_cells(self) -> tuple[int, ...]:
         """Guest cells whose host cell the search chooses."""
@@ -70,7 +75,10 @@ def problem_of(state: HostState, shape: Shape) -> Problem | Miss:
     if isinstance(bound, Miss):
         return bound
     loads = Loads(state.cells, shape)
-    spread = []
+    spread: list[SpreadCpus] = []
+    miss = _load_modules(state, loads, shape)
+    if miss is not None:
+        return miss
     for guest_cell, nodeset in enumerate(bound):
         if nodeset is not None:
             need = shape.cells[guest_cell]
@@ -102,19 +110,41 @@ def set_distance(host: Host, ones: Sequence[int], others: Sequence[int]) -> int:
     return max(host.distances[one][other] for one in ones for other in others)
 
 
-def booking(need: CellNeed, nodeset: Sequence[int]) -> list[tuple[int, Bytes]]:
-    """Return what a guest cell books on the host cells of its nodeset (design, "Booking")."""
+def booking(
+    mode: BindingMode, memory: Bytes, page_size: Bytes, nodeset: Sequence[int]
+) -> list[tuple[int, Bytes]]:
+    """Return what memory books on the host cells of its nodeset (design, "Booking")."""
     if len(nodeset) == 1:
-        return [(nodeset[0], need.memory)]
-    match need.mode:
+        return [(nodeset[0], memory)]
+    match mode:
         case BindingMode.INTERLEAVE:
-            pages = need.memory // need.page_size
-            share = Bytes(-(-pages // len(nodeset)) * need.page_size)
+            pages = memory // page_size
+            share = Bytes(-(-pages // len(nodeset)) * page_size)
             return [(cell, share) for cell in nodeset]
         case BindingMode.STRICT | BindingMode.RESTRICTIVE:
-            return [(cell, need.memory) for cell in nodeset]
+            return [(cell, memory) for cell in nodeset]
         case BindingMode.PREFERRED:
-            return [(nodeset[0], need.memory)]
+            return [(nodeset[0], memory)]
+
+
+def _load_modules(state: HostState, loads: Loads, shape: Shape) -> Miss | None:
+    """Put the modules that the user bound by themselves on their host cells; return the first that does not fit."""
+    for module in shape.modules:
+        indices = [state.host.index_of(cell) for cell in module.host_cells]
+        known = tuple(index for index in indices if index is not None)
+        if len(known) < len(indices):
+            unknown = list(module.host_cells)[indices.index(None)]
+            return Miss(Cause.UNKNOWN_CELL, guest_cell=module.guest_cell, detail=str(unknown))
+        for cell, amount in booking(module.mode, module.memory, module.page_size, known):
+            loads.book(cell, module.page_size, amount)
+            if not loads.bears(cell):
+                return Miss(
+                    *_memory_short(loads, cell),
+                    guest_cell=module.guest_cell,
+                    host_cell=state.host.cells[cell].id,
+                    page_size=module.page_size,
+                )
+    return None
 
 
 def _nodesets(host: Host, shape: Shape) -> tuple[tuple[int, ...] | None, ...] | Miss:
@@ -128,6 +158,9 @@ def _nodesets(host: Host, shape: Shape) -> tuple[tuple[int, ...] | None, ...] | 
             index = host.index_of(cell_id)
             if index is None:
                 return Miss(Cause.UNKNOWN_CELL, guest_cell=guest_cell, detail=str(cell_id))
+            if need.cell_class not in {None, host.cells[index].memory_class}:
+                detail = f"{need.cell_class} on host cell {cell_id}"
+                return Miss(Cause.HOST_CELL_CLASS, guest_cell=guest_cell, detail=detail)
             indices.append(index)
         nodesets.append(tuple(indices))
     return tuple(nodesets)
@@ -137,8 +170,9 @@ def _load_bound(
     loads: Loads, shape: Shape, guest_cell: int, need: CellNeed, nodeset: tuple[int, ...]
 ) -> list[SpreadCpus]:
     """Put a bound cell on its host cells; return what of it can still go this way or that."""
-    for cell, amount in booking(need, nodeset):
-        loads.book(cell, need.page_size, amount)
+    for size, memory in ((need.page_size, need.memory), *need.beside):
+        for cell, amount in booking(need.mode, memory, size, nodeset):
+            loads.book(cell, size, amount)
     if len(nodeset) > 1 and shape.rule is not CpuRule.FLOAT:
         return [SpreadCpus(guest_cell, nodeset, need.units, need.singles)]
     over = [cell for cell in nodeset if loads.cells[cell].has_cpus] or nodeset

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from numavm_api.effective import EffectiveVM
 from numavm_api.numavm import DomainType
+from numavm_api.powers import Power
 from numavm_api.scheduling import NodeAffinity, Toleration
 from numavm_operator.placement.alternatives import Way, ways_of
 from numavm_operator.placement.nodes import ANY_NODE, NodeWishes, wishes_of
@@ -20,6 +21,7 @@ class HostNeeds:
     domain_type: DomainType = DomainType.AUTO
     machine_type: str = "q35"
     host_paths: tuple[str, ...] = ()
+    powers: tuple[Power, ...] = ()
     node_selector: tuple[tuple[str, str], ...] = ()
     nodes: NodeWishes = ANY_NODE
 
@@ -93,6 +95,7 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
     domain_type: DomainType = DomainType.AUTO,
     machine_type: str = "q35",
     host_paths: tuple[str, ...] = (),
+    powers: tuple[Power, ...] = (),
     node_selector: Mapping[str, str] | None = None,
     node_affinity: NodeAffinity | None = None,
     tolerations: Sequence[Toleration] = (),
@@ -116,6 +119,7 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
         domain_type: `spec.domain.type`.
         machine_type: `spec.domain.machine.type`, or the version that status keeps.
         host_paths: Every host path of the spec; the host must permit them.
+        powers: What the spec asks of the host's administrator (`powers_asked`).
         node_selector: Labels the node must have.
         node_affinity: `spec.affinity.nodeAffinity`.
         tolerations: `spec.tolerations`.
@@ -131,6 +135,7 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
         domain_type=domain_type,
         machine_type=machine_type,
         host_paths=tuple(sorted(host_paths)),
+        powers=powers,
         node_selector=tuple(sorted((node_selector or {}).items())),
         nodes=wishes_of(node_affinity, tolerations),
     )

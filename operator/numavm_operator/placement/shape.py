@@ -8,6 +8,7 @@ from functools import cached_property
 
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
+from numavm_api.hmat import HostCellClass
 from numavm_api.host_devices import NumaAffinity
 from numavm_api.quantity import BASE_PAGE, Bytes
 
@@ -38,6 +39,19 @@ class DeviceNeed:
 
 
 @dataclass(frozen=True, slots=True)
+class ModuleNeed:
+    """A memory module on host cells of its own."""
+
+    guest_cell: int
+    """Position of the guest cell."""
+    host_cells: CpuSet
+    mode: BindingMode
+    memory: Bytes
+    """Whole pages."""
+    page_size: Bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CellNeed:
     """What one guest cell asks for. Cells with equal needs are interchangeable to the search."""
 
@@ -54,8 +68,14 @@ class CellNeed:
     """The nodeset the user bound it to; None: the search chooses one host cell."""
     among: CpuSet | None = None
     """Host cells one of which is to be chosen; None: any."""
+    cell_class: HostCellClass | None = None
+    """Class that its host cells must have; None: any, for an open cell with CPUs."""
+    without_cpus: bool = False
+    """Host cells of its class that have no CPUs will do."""
     pins: tuple[int | None, ...] = ()
     """Per vCPU that needs a CPU the mask of those that the user allows, None: any; empty: no hand in any."""
+    beside: tuple[tuple[Bytes, Bytes], ...] = ()
+    """(page size, memory) of modules in pages of their own, on the cell's host cells."""
     devices: tuple[DeviceNeed, ...] = ()
     """Devices that belong to this cell and have to be near it."""
 
@@ -96,6 +116,8 @@ class Shape:
     whole_caches: bool = False
     """True: last-level caches are taken whole."""
     devices: tuple[DeviceNeed, ...] = ()
+    modules: tuple[ModuleNeed, ...] = ()
+    """On host cells of their own."""
     emulator_pins: int | None = None
     """Mask of CPUs that the user allows the emulator."""
     io_pins: tuple[int | None, ...] = ()
@@ -107,6 +129,11 @@ class Shape:
         return any(cell.host_cells is not None for cell in self.cells)
 
     @cached_property
+    def classed(self) -> bool:
+        """Whether any guest cell asks for a class of host cells."""
+        return any(cell.cell_class is not None for cell in self.cells)
+
+    @cached_property
     def by_hand(self) -> bool:
         """Whether the user had a hand in which CPUs these are."""
         if self.emulator_pins is not None or self.io_pins:
@@ -116,7 +143,8 @@ class Shape:
     @cached_property
     def counts_only(self) -> bool:
         """Whether the counts of `FreeCell` say it all: no CPU, device or host cell is asked for by name."""
-        named = any(cell.among is not None for cell in self.cells)
+        named = self.classed or any(cell.among is not None for cell in self.cells)
+        named = named or bool(self.modules)
         return not (named or self.devices or self.by_hand or self.io_threads)
 
     @cached_property
@@ -140,6 +168,8 @@ class Shape:
     def demands_of(self, need: CellNeed) -> tuple[CellDemand, CellDemand]:
         """Return a need as a demand on one host cell, and with emulator and overhead on top."""
         own = {need.page_size: int(need.memory)}
+        for size, amount in need.beside:
+            own[size] = own.get(size, 0) + amount
         full = own | {BASE_PAGE: own.get(BASE_PAGE, 0) + self.overhead}
         bare = self._demand(need, own, 0)
         return bare, self._demand(need, full, self.emulators)

@@ -110,8 +110,9 @@ class _Search:
         problem = self.problem
         occupied = set(self._chosen.values())
         options = []
-        for cell, free in enumerate(problem.cells):
-            if not (free.has_cpus and self._named.get(guest, -1) >> cell & 1):
+        need = problem.shape.cells[guest]
+        for cell in range(len(problem.cells)):
+            if not self._named.get(guest, -1) >> cell & 1 or not problem.may_hold(need, cell):
                 continue
             taken = cell in occupied or problem.bound_mask >> cell & 1
             distance = problem.near_bound[cell] + sum(
@@ -128,7 +129,7 @@ class _Search:
         only the map itself decides.
         """
         problem = self.problem
-        if problem.shape.by_hand or problem.shape.devices:
+        if problem.shape.by_hand or problem.shape.devices or problem.shape.classed:
             return (depth, tuple(self._chosen.items()))
         loads = [(kind, problem.loads.snapshot(at)) for at, kind in enumerate(self._kinds)]
         named = problem.bound_mask or problem.watched

@@ -116,18 +116,20 @@ class HostState:
         held = {address for use in self.uses.values() for address in use.devices}
         return free_devices(self.host.devices, held)
 
-    def fit_key(self, *, devices: bool, single_cpus: bool) -> FitKey:
+    def fit_key(self, *, devices: bool, single_cpus: bool, classes: bool) -> FitKey:
         """Return what the search looks at: states of equal keys get equal answers.
 
         Args:
             devices: For VMs that ask for host devices.
             single_cpus: For VMs whose user had a hand in which CPUs these are.
+            classes: For VMs that ask for a class of host cells.
         """
-        if not (devices or single_cpus):
+        if not (devices or single_cpus or classes):
             return self._counts
         cpus = (tuple(map(_names, self.host.cells)), self.held_cpus) if single_cpus else ()
         near = (self.devices, tuple(cell.sockets for cell in self.host.cells)) if devices else ()
-        return FitKey.of((self._counts, cpus, near))
+        kinds = tuple(cell.memory_class for cell in self.host.cells) if classes else ()
+        return FitKey.of((self._counts, cpus, near, kinds))
 
     @cached_property
     def takeable_rising(self) -> tuple[int, ...]:

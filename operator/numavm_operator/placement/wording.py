@@ -67,6 +67,8 @@ _PLAIN = {
     Cause.EMULATION_NOT_ALLOWED: "without emulation allowed",
     Cause.MACHINE_TYPE: "without machine type {detail}",
     Cause.NOT_PERMITTED: "not permitting {detail}",
+    Cause.POWER_NOT_PERMITTED: "without permitted.{detail}",
+    Cause.HOST_CELL_CLASS: "without {detail}",
     Cause.UNKNOWN_CELL: "without host cell {detail}",
 }
 _NUMBERED = {
@@ -106,6 +108,8 @@ _REMEDIES = {
     Cause.MACHINE_TYPE: "use a machine type that the host's QEMU has; {detail} is none",
     Cause.MAX_VCPUS: "ask for at most {available} vCPUs",
     Cause.NOT_PERMITTED: "add a directory above {detail} to NumaHost spec.permitted.directories",
+    Cause.POWER_NOT_PERMITTED: "set NumaHost spec.permitted.{detail} to true, or do without it",
+    Cause.HOST_CELL_CLASS: "drop hostCellClass, or add a host that has {detail} (NumaHost status.cells[].class)",
     Cause.UNKNOWN_CELL: "bind to host cells that exist; host cell {detail} does not",
     Cause.NO_SIBLINGS: "set spec.domain.cpu.threadPolicy to Prefer, or threads to at most {available}",
     Cause.DEDICATED_CPUS: "free {missing} CPUs{where}, ask for {available} per cell, or use more, smaller cells",

@@ -111,7 +111,7 @@ def scheduled(world: World) -> Verdict:
     status = world.vm.status
     if status.placement is not None:
         summary = f"Guest cell -> host cells {status.placement.summary} on {status.node_name}."
-        return Verdict("True", Reason.PLACED, summary)
+        return Verdict("True", Reason.PLACED, summary + vain_threads(world))
     if world.claimed:
         name = world.claimed[0].report.node_name
         text = (
@@ -125,6 +125,24 @@ def scheduled(world: World) -> Verdict:
     if world.waiting is None:
         return Verdict("Unknown", Reason.WAITING_FOR_OPERATOR, "Waits to be placed.")
     return Verdict("False", _OUTCOMES[world.waiting.outcome], _with_refusals(world))
+
+
+def vain_threads(world: World) -> str:
+    """Return a warning on guest threads where no core of the host has two; empty: there is nothing to say.
+
+    Only the placement knows the host, so the API server cannot say it with its other warnings.
+    """
+    spec, host = world.vm.accepted, world.host
+    if spec is None or host is None or host.threads_per_core != 1:
+        return ""
+    cpu = spec.domain.cpu
+    if cpu.threads == 1 or not cpu.dedicated_cpu_placement:
+        return ""
+    return (
+        f" spec.domain.cpu.threads {cpu.threads} is vain there: no core of {host.name} has more than one thread, so "
+        "that what the guest takes for siblings are cores; set threads to 1, or threadPolicy to Require to keep off "
+        "such hosts."
+    )
 
 
 def _reserved(world: World) -> str | None:

@@ -63,6 +63,8 @@ class HostView:
     """The kernel's boot id, as the host last reported it."""
     why_fixed: str | None = None
     """Why the memory of running VMs cannot be moved there; None: it can."""
+    threads_per_core: int | None = None
+    """Threads online of its widest core; None: its agent has not reported any."""
 
 
 @dataclass(frozen=True, slots=True)
