@@ -18,7 +18,7 @@ from numavm_operator.placement import (
     amend,
     moved_cells,
 )
-from numavm_operator.placement.amend import InUse
+from numavm_operator.placement.moves import InUse
 from support.placement_examples import fleet, host, placed, request, vm
 
 TWO = ({"cpus": "0-1", "memory": "1Gi"}, {"cpus": "2-3", "memory": "1Gi"})

@@ -6,15 +6,16 @@ come into question (`nodes`, `spread`); `fit` tries the alternatives, and `searc
 and complete (`problem`, `openings`, `distinct`, `sharing`, `spanning`, `complete`, `hands`); `score` says what is left;
 `choose` takes the best host: those that are alike are `groups`, of which `memory` asks the ones that may still win by
 their `bounds`; `cpus` picks the CPUs and `build` writes the claim; `misses`, `summary` and `explain` say why not;
-`queue` says whose turn it is. `amend` does the same for a running VM some of whose cells are to be elsewhere.
+`queue` says whose turn it is. `amend` does the same for a running VM some of whose cells are to be elsewhere (`moves`).
 """
 
-from numavm_operator.placement.amend import amend, memory_moves, moved_cells, turned_back
+from numavm_operator.placement.amend import amend, turned_back
 from numavm_operator.placement.choose import host_to_keep, place
 from numavm_operator.placement.demands import overhead_of
 from numavm_operator.placement.explain import Explanation, explain
 from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.host import Host, host_from
+from numavm_operator.placement.moves import memory_moves, moved_cells
 from numavm_operator.placement.nodes import Taint
 from numavm_operator.placement.outcome import (
     Cause,

@@ -8,17 +8,23 @@ moves: so two cells can change places on a full host.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveVM
-from numavm_api.growth import is_in_whole_units
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
 from numavm_api.quantity import NO_BYTES, Bytes
 from numavm_operator.placement.bits import cpus_of, mask_of
 from numavm_operator.placement.build import placement_of
 from numavm_operator.placement.fit import OutOfSteps, fit, why_not
 from numavm_operator.placement.fleet import Fleet
+from numavm_operator.placement.moves import (
+    InUse,
+    added_vcpus,
+    held_in,
+    is_pinned_elsewhere,
+    wished_beside,
+)
 from numavm_operator.placement.outcome import CauseCount, Miss, Placed, Refusal, Undecided
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
@@ -26,106 +32,6 @@ from numavm_operator.placement.request import Request, request_for
 from numavm_operator.placement.state import HostState
 
 _SUMMARY_LENGTH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class InUse:
-    """What a running guest has by its agent's word, none of it about to change."""
-
-    vcpus: CpuSet
-    """Those that are on."""
-    beside: Mapping[int, Bytes]
-    """Guest cell -> memory beside what it booted with."""
-
-
-def moved_cells(
-    claim: Placement, vm: EffectiveVM, in_use: InUse | None = None
-) -> dict[int, CpuSet]:
-    """Return guest cell -> host cells, of those that the spec wants elsewhere than the claim has them.
-
-    Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has, or it wants vCPUs
-    or memory modules for which the claim has no room: then room is sought on the host cells where the cell is. A cell
-    that the spec does not bind is where it should be, and so are cells that the placement derived.
-
-    Args:
-        claim: What the VM holds.
-        vm: What the spec wants.
-        in_use: What the guest has; where the claim holds more than that and the spec does not want it, it is let go.
-            None: nobody knows, and nothing is.
-    """
-    if vm.derived_cells is not None:
-        return {}
-    placed = {cell.id: cell for cell in claim.cells}
-    moves: dict[int, CpuSet] = {}
-    for cell in vm.cells:
-        if cell.id not in placed:
-            continue
-        here = placed[cell.id].host_cells
-        there = here if cell.host_cells is None else cell.host_cells
-        elsewhere = there != here or _is_pinned_elsewhere(placed[cell.id], vm)
-        grows = wished_beside(placed[cell.id], cell, vm) > (placed[cell.id].plugged or 0)
-        grows = grows or _holds_too_much(claim, placed[cell.id], cell, vm, in_use)
-        if elsewhere or grows or _added(claim, placed[cell.id], vm):
-            moves[cell.id] = there
-    return moves
-
-
-def _holds_too_much(
-    claim: Placement,
-    placed: PlacedCell,
-    cell: EffectiveCell,
-    vm: EffectiveVM,
-    in_use: InUse | None,
-) -> bool:
-    if in_use is None or vm.reserve_maximum:
-        return False
-    needed = max(wished_beside(placed, cell, vm), in_use.beside.get(cell.id, 0))
-    every = CpuSet.union_of(one.vcpus for one in claim.cells)
-    on = vm.boot_vcpus | in_use.vcpus
-    spare = _held(placed) - on if len(every) == vm.vcpus else CpuSet()
-    return (placed.plugged or 0) > needed or bool(spare)
-
-
-def wished_beside(placed: PlacedCell, cell: EffectiveCell, vm: EffectiveVM) -> Bytes:
-    """Return the memory that a running cell is to have beside what it booted with.
-
-    Its modules; and boot memory that was raised since, where the guest has room to get the difference as a module.
-    """
-    raised = cell.memory - placed.memory
-    if raised <= 0 or vm.max_memory is None or not is_in_whole_units(raised, cell.page_size):
-        return cell.plugged
-    return Bytes(raised + cell.plugged)
-
-
-def memory_moves(claim: Placement, moves: Mapping[int, CpuSet]) -> bool:
-    """Tell whether any of the moves takes a cell's memory to other host cells, and not just its CPUs."""
-    placed = {cell.id: cell.host_cells for cell in claim.cells}
-    return any(placed.get(cell) != host_cells for cell, host_cells in moves.items())
-
-
-def _is_pinned_elsewhere(placed: PlacedCell, vm: EffectiveVM) -> bool:
-    """Tell whether a vCPU has a pCPU that its user does not allow it."""
-    return any(
-        not pcpus <= vm.vcpu_candidates[vcpu]
-        for vcpu, pcpus in zip(placed.vcpus, placed.pcpus, strict=False)
-        if vcpu in vm.vcpu_candidates
-    )
-
-
-def _held(cell: PlacedCell) -> CpuSet:
-    """Return the vCPUs of a placed cell that the claim has room for."""
-    return cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
-
-
-def _added(claim: Placement, cell: PlacedCell, vm: EffectiveVM) -> CpuSet:
-    """Return the vCPUs of a running cell that the spec wants on by now and the claim has no room for.
-
-    Where the guest's maximum is another one, nothing can be added before a restart.
-    """
-    every = CpuSet.union_of(placed.vcpus for placed in claim.cells)
-    if len(every) != vm.vcpus:
-        return CpuSet()
-    return (cell.vcpus & vm.boot_vcpus) - _held(cell)
 
 
 def turned_back(claim: Placement, *, placement_id: str, epoch: int) -> Placement | None:
@@ -264,7 +170,7 @@ def _part(
         dedicated=dedicated,
         isolate_emulator_thread=dedicated and emulator_moves and bool(claim.emulator_cpus),
         online_vcpus=CpuSet.union_of(
-            _kept_vcpus(cell, request.vm, lets_go) | _added(claim, cell, request.vm)
+            _kept_vcpus(cell, request.vm, lets_go) | added_vcpus(claim, cell, request.vm)
             for cell in claim.cells
             if cell.id in moves
         ),
@@ -298,7 +204,7 @@ def _kept_pins(
     return {
         vcpu: pcpus
         for cell in claim.cells
-        if moves.get(cell.id) == cell.host_cells and not _is_pinned_elsewhere(cell, request.vm)
+        if moves.get(cell.id) == cell.host_cells and not is_pinned_elsewhere(cell, request.vm)
         for vcpu, pcpus in zip(cell.vcpus, cell.pcpus, strict=False)
         if pcpus
     }
@@ -306,7 +212,7 @@ def _kept_pins(
 
 def _kept_vcpus(cell: PlacedCell, vm: EffectiveVM, in_use: InUse | None) -> CpuSet:
     """Return the vCPUs for which a running cell keeps its room."""
-    return _held(cell) if in_use is None else _held(cell) & (vm.boot_vcpus | in_use.vcpus)
+    return held_in(cell) if in_use is None else held_in(cell) & (vm.boot_vcpus | in_use.vcpus)
 
 
 def _plugged(cell: PlacedCell, wished: Bytes, host_cells: CpuSet, in_use: InUse | None) -> Bytes:

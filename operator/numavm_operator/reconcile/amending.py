@@ -16,7 +16,7 @@ from numavm_api.movable import why_unmovable
 from numavm_api.placement import Placement
 from numavm_api.quantity import Bytes
 from numavm_api.vm_status import DomainState
-from numavm_operator.placement.amend import InUse, memory_moves, moved_cells
+from numavm_operator.placement.moves import InUse, memory_moves, moved_cells
 from numavm_operator.reconcile.ready import domain_of_claim
 from numavm_operator.reconcile.verdict import Verdict
 from numavm_operator.reconcile.world import Outcome, Reach, World
