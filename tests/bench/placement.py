@@ -183,7 +183,7 @@ class Tally:
             name,
             round(self.vcpus_accepted / self.vcpus, 4),
             round(1 - self.refused.total() / len(times), 4),
-            round(len(times) / sum(times)),
+            round(len(times) / sum(times), 2),
             round(percentile(self.known, 50) * 1000, 2),
             round(percentile(self.known, 99) * 1000, 2),
             round(percentile(self.first, 99) * 1000, 2),

@@ -6,7 +6,7 @@ come into question (`nodes`, `spread`); `fit` tries the alternatives, and `searc
 and complete (`problem`, `openings`, `distinct`, `sharing`, `spanning`, `complete`, `hands`); `score` says what is left;
 `choose` takes the best host: those that are alike are `groups`, of which `memory` asks the ones that may still win by
 their `bounds`; `cpus` picks the CPUs and `build` writes the claim; `misses`, `summary` and `explain` say why not;
-`queue` says whose turn it is. `amend` does the same for a running VM some of whose cells are to be elsewhere.
+`queue` says whose turn it is. `amend` does the same for a running VM some of whose cells are to be elsewhere (`moves`).
 """
 
 from numavm_operator.placement.amend import amend, turned_back
