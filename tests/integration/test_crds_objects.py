@@ -39,6 +39,16 @@ _CLAIM: Mapping[str, Any] = {
     "emulatorCpus": "19",
     "ioThreadCpus": ["3"],
     "devices": [{"name": "nic", "address": "0000:65:00.0", "hostCell": 1, "cell": 0}],
+    "modules": [
+        {
+            "name": "m1",
+            "cell": 0,
+            "hostCells": "0",
+            "mode": "Strict",
+            "memory": "1Gi",
+            "pageSize": "2Mi",
+        }
+    ],
     "overhead": "220Mi",
     "overheadCell": 1,
 }
@@ -47,6 +57,7 @@ OPERATORS_PART: Mapping[str, Any] = {
     "observedGeneration": 3,
     "printableStatus": "Running",
     "nodeName": "host-a",
+    "reservedNodeName": "host-a",
     "placement": CLAIM,
     "derivedCells": 2,
     "refusals": [
@@ -105,6 +116,7 @@ AGENTS_PART: Mapping[str, Any] = {
         "threads": 2,
         "vcpus": 2,
         "onlineVcpus": "0-1",
+        "removableVcpus": "1",
     },
     "memory": {
         "guestAtBoot": "8Gi",
@@ -160,6 +172,7 @@ HOST_REPORT: Mapping[str, Any] = {
             "memory": {"total": "4Gi", "free": "3Gi", "allocatable": "3Gi"},
             "hugepages": [{"pageSize": "2Mi", "total": 8, "free": 4, "allocatable": 4}],
             "distances": [{"cell": 0, "value": 10}],
+            "class": "DRAM",
             "figures": {
                 "initiators": "0",
                 "readLatencyNanoseconds": 80,
