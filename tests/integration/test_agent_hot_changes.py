@@ -84,12 +84,11 @@ def test_what_was_asked_while_the_agent_was_down_is_given_back_to_its_successor(
     node: Node, guest: HotGuest
 ) -> None:
     node.agent.stop()
-    guest.change(sockets=1, modules=[virtio("32Mi")])
+    guest.change(sockets=2, modules=[virtio("32Mi")])
     node.agent.start()
-    guest.wait(cpus="0", more=32)
+    guest.wait(cpus="0-1", more=32)
     guest.settles()
     assert guest.module_names() == {"v0"}
-    assert guest.vm.status()["currentCPUTopology"]["onlineVcpus"] == "0"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_an_agent_killed_at_a_recorded_change_is_continued(
 ) -> None:
     node.agent.stop()
     node.agent.start(**{KILL_POINT_VARIABLE: str(point)})
-    guest.change(sockets=1, modules=modules)
+    guest.change(sockets=2, modules=modules)
     wait_for(
         node.agent.is_alive,
         until=lambda alive: not alive,
@@ -112,7 +111,7 @@ def test_an_agent_killed_at_a_recorded_change_is_continued(
         describe=f"the agent dies at {point}",
     )
     node.agent.start()
-    guest.wait(cpus="0", more=more)
+    guest.wait(cpus="0-1", more=more)
     guest.settles()
 
 
@@ -120,25 +119,25 @@ def test_an_agent_killed_at_a_recorded_change_is_continued(
 def test_after_a_restart_what_was_added_is_part_of_the_boot_configuration(
     guest: HotGuest,
 ) -> None:
-    guest.change(sockets=1, modules=[DIMM, virtio("64Mi")], memory="320Mi")
-    guest.wait(cpus="0", more=64 + 128 + 64)
+    guest.change(sockets=2, modules=[DIMM, virtio("64Mi")], memory="384Mi")
+    guest.wait(cpus="0-1", more=128 + 128 + 64)
     guest.settles()
     assert guest.module_names() == {"grown-0-1", "m0", "v0"}
     qemu = guest.vm.qemu()
     guest.restart()
     # Of boot memory the kernel keeps its page tables for itself: less than one part in 32.
-    low = guest.base + (64 - 2 + 128 + 64) * 1024
+    low = guest.base + (128 - 4 + 128 + 64) * 1024
     cpus, memory = wait_for(
         guest.seen,
-        until=lambda now: now[0] == "0" and now[1] >= low,
+        until=lambda now: now[0] == "0-1" and now[1] >= low,
         deadline_seconds=180,
         describe="the guest booted with all of it",
     )
     guest.settles()
-    assert (cpus, memory <= low + 2 * 1024) == ("0", True)
+    assert (cpus, memory <= low + 4 * 1024) == ("0-1", True)
     assert guest.vm.qemu() != qemu
     assert guest.module_names() == {"m0", "v0"}
-    assert guest.vm.status()["memory"]["guestCurrent"] == "512Mi"
+    assert guest.vm.status()["memory"]["guestCurrent"] == "576Mi"
 
 
 @pytest.mark.long

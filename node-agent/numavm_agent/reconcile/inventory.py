@@ -146,13 +146,14 @@ class InventoryReader:
         domain = etree.fromstring(xml.encode())
         memory = int(domain.findtext("currentMemory") or 0)
         os_type = domain.find("os/type")
+        accelerator = Accelerator.KVM if domain.get("type") == "kvm" else Accelerator.TCG
         return _Managed(
             record=record,
-            accelerator=Accelerator.KVM if domain.get("type") == "kvm" else Accelerator.TCG,
+            accelerator=accelerator,
             machine=(os_type.get("machine") or "") if os_type is not None else "",
             memory=Bytes(memory * KIBIBYTE),
             has_host_devices=domain.find("devices/hostdev") is not None,
-            removable_vcpus=_removable(domain),
+            removable_vcpus=_removable(domain, accelerator),
         )
 
     def _managed(self, seen: DomainSeen, known: _Managed) -> ManagedDomain:
@@ -176,7 +177,14 @@ class InventoryReader:
         )
 
 
-def _removable(domain: etree._Element) -> CpuSet:
+def _removable(domain: etree._Element, accelerator: Accelerator) -> CpuSet:
+    """Return the vCPUs that can be taken out of a running domain.
+
+    None of an emulated one: after a vCPU was taken out, the next memory module brings QEMU down (seen with QEMU 7.2
+    under TCG, "free(): invalid pointer").
+    """
+    if accelerator is not Accelerator.KVM:
+        return CpuSet()
     return CpuSet(
         frozenset(
             int(vcpu.get("id") or 0)
