@@ -22,7 +22,7 @@ def elastic() -> Manifest:
     manifest = vm_manifest(NAME, [(2, f"{MIB_AT_BOOT}Mi")], boots=True)
     domain = manifest["spec"]["domain"]
     domain["cpu"] |= {"cores": 1, "sockets": 1, "maxSockets": 2}
-    domain["memory"] = {"maxGuest": "1Gi"}
+    domain |= {"type": "KVM", "memory": {"maxGuest": "1Gi"}}
     return manifest
 
 
