@@ -41,6 +41,10 @@ def local_stack(console: Console) -> Iterator[tuple[Stack, Vms]]:
 
 
 def renamed_domain(xml: str, name: str) -> str:
-    """Return a running domain's XML under another name, without its id: what virsh can create anew."""
+    """Return a running domain's XML under another name, without its id: what virsh can create anew.
+
+    Its serial log is another file too: virtlogd gives a file to one domain only.
+    """
     renamed = re.sub(r"<name>.*?</name>", f"<name>{name}</name>", xml, count=1)
+    renamed = re.sub(r"[^/'\"]*serial\.log", f"{name}-serial.log", renamed)
     return re.sub(r"<domain type='(\w+)' id='\d+'>", r"<domain type='\1'>", renamed, count=1)
