@@ -21,6 +21,7 @@ from support.operator_process import (
     no_cpu_twice,
     operators,
     small,
+    vms_of,
 )
 from support.wait import wait_for
 
@@ -51,11 +52,8 @@ def operator(
 
 @pytest.fixture
 def vms(callers: Callers, namespace: str, operator: OperatorProcess) -> Iterator[Vms]:
-    made = Vms(callers.admin(), namespace)
-    yield made
-    made.delete_all()
-    assert operator.is_alive()
-    assert operator.logged("reconcile_broke") + operator.logged("placement_broke") == []
+    with vms_of(callers, namespace, operator) as made:
+        yield made
 
 
 def writes(operator: OperatorProcess) -> dict[str, float]:

@@ -27,6 +27,7 @@ from support.operator_process import (
     fake_hosts,
     operators,
     small,
+    vms_of,
 )
 from support.placement_checker import violations
 from support.wait import wait_for
@@ -72,10 +73,8 @@ def operator(
 
 @pytest.fixture
 def vms(callers: Callers, namespace: str, operator: OperatorProcess) -> Iterator[Vms]:
-    made = Vms(callers.admin(), namespace)
-    yield made
-    made.delete_all()
-    assert operator.logged("reconcile_broke") + operator.logged("placement_broke") == []
+    with vms_of(callers, namespace, operator) as made:
+        yield made
 
 
 @pytest.fixture

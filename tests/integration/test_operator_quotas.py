@@ -17,6 +17,7 @@ from support.operator_process import (
     fake_hosts,
     operators,
     small,
+    vms_of,
 )
 
 pytestmark = pytest.mark.usefixtures("fleet_of_its_own")
@@ -37,10 +38,8 @@ def operator(
 
 @pytest.fixture
 def vms(callers: Callers, namespace: str, operator: OperatorProcess) -> Iterator[Vms]:
-    made = Vms(callers.admin(), namespace)
-    yield made
-    made.delete_all()
-    assert operator.logged("reconcile_broke") + operator.logged("placement_broke") == []
+    with vms_of(callers, namespace, operator) as made:
+        yield made
 
 
 def over_quota(status: Json) -> bool:

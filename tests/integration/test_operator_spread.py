@@ -16,6 +16,7 @@ from support.operator_process import (
     condition,
     fake_hosts,
     operators,
+    vms_of,
 )
 from support.wait import wait_for
 
@@ -45,10 +46,8 @@ def operator(
 
 @pytest.fixture
 def vms(callers: Callers, namespace: str, operator: OperatorProcess) -> Iterator[Vms]:
-    made = Vms(callers.admin(), namespace)
-    yield made
-    made.delete_all()
-    assert operator.logged("reconcile_broke") + operator.logged("placement_broke") == []
+    with vms_of(callers, namespace, operator) as made:
+        yield made
 
 
 def claimed(status: Json) -> bool:
@@ -79,7 +78,9 @@ def test_vms_that_spread_share_no_host_and_one_too_many_waits_until_one_goes(vms
     assert "which it is to be spread from" in message(told)
     vms.create("stranger")
     vms.wait("stranger", claimed, "claimed, since it spreads from nobody")
-    assert not claimed(vms.get("three")["status"])  # type: ignore[index]
+    waiting = vms.get("three")
+    assert waiting is not None
+    assert not claimed(waiting["status"])
 
     vms.delete("one")
 

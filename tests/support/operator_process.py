@@ -135,6 +135,16 @@ def exists(custom: client.CustomObjectsApi, host: str) -> bool:
     return host in {one["metadata"]["name"] for one in listed}
 
 
+@contextmanager
+def vms_of(callers: Callers, namespace: str, operator: OperatorProcess) -> Iterator["Vms"]:
+    """Give the VMs of a namespace; at the end they are deleted, and nothing may have broken in the operator."""
+    made = Vms(callers.admin(), namespace)
+    yield made
+    made.delete_all()
+    assert operator.is_alive()
+    assert operator.logged("reconcile_broke") + operator.logged("placement_broke") == []
+
+
 def no_cpu_twice(vms: list[Json]) -> None:
     """Fail where two VMs' claims hold a CPU of one host."""
     holders: dict[tuple[str, int], str] = {}
