@@ -20,7 +20,14 @@ from numavm_api.numavm import NumaVMSpec
 from numavm_api.quantity import Bytes
 from numavm_api.vm_status import ModuleStatus, NumaVMStatus
 
-__all__ = ["GROWN_PREFIX", "as_boot_memory", "as_modules", "grown_cells", "is_in_whole_units"]
+__all__ = [
+    "GROWN_PREFIX",
+    "as_boot_memory",
+    "as_modules",
+    "grown_cells",
+    "is_in_whole_units",
+    "same_room",
+]
 
 _WHOLE: Final = 0
 """The only cell of a guest that names none."""
@@ -137,7 +144,7 @@ def grown_into(spec: NumaVMSpec, cell: int) -> tuple[MemoryDevice, ...]:
 def _raised(running: NumaVMSpec, wanted: NumaVMSpec) -> Iterable[_Cell]:
     """Yield the cells of the same guest that are to have more than they booted with, or had."""
     now, then = effective(running), effective(wanted)
-    if not _same_room(now, then) or None not in (now.derived_cells, then.derived_cells):
+    if not same_room(now, then) or None not in (now.derived_cells, then.derived_cells):
         return
     wishes = {cell.id: cell for cell in then.cells}
     for cell in now.cells:
@@ -148,7 +155,8 @@ def _raised(running: NumaVMSpec, wanted: NumaVMSpec) -> Iterable[_Cell]:
             yield _Cell(cell.id, cell.memory, wish.memory, cell.page_size)
 
 
-def _same_room(now: EffectiveVM, then: EffectiveVM) -> bool:
+def same_room(now: EffectiveVM, then: EffectiveVM) -> bool:
+    """Tell whether a guest has room for modules, and as much of it under another spec."""
     return now.max_memory is not None and (now.max_memory, now.slots) == (
         then.max_memory,
         then.slots,

@@ -47,6 +47,11 @@ class PlacedCell(StatusModel):
     held_vcpus: CpuSet | None = None
     """vCPUs that the claim has room for. Left out: all of them."""
 
+    @property
+    def room(self) -> CpuSet:
+        """The vCPUs that the claim has room for."""
+        return self.vcpus if self.held_vcpus is None else self.held_vcpus
+
 
 class PlacedModule(StatusModel):
     """A memory module that is claimed by itself: on host cells or in pages of its own."""

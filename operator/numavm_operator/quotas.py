@@ -64,9 +64,7 @@ def held_by(placement: Placement | None) -> Counter[Resource]:
     cells = placement.cells
     return Counter(
         {
-            Resource.VCPUS: sum(
-                len(cell.vcpus if cell.held_vcpus is None else cell.held_vcpus) for cell in cells
-            ),
+            Resource.VCPUS: sum(len(cell.room) for cell in cells),
             Resource.DEDICATED_CPUS: len(placement.held_cpus),
             Resource.MEMORY: sum(cell.memory + (cell.plugged or 0) for cell in cells),
         }

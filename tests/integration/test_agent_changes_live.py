@@ -108,12 +108,7 @@ def test_killed_at_a_step_the_next_agent_ends_the_change(
     node.agent.stop()
     node.agent.start(**{KILL_POINT_VARIABLE: str(point)})
     claim = amended(vm, cpu)
-    wait_for(
-        node.agent.is_alive,
-        until=lambda alive: not alive,
-        deadline_seconds=60,
-        describe=f"the agent dies at {point}",
-    )
+    node.agent.wait_dead()
     node.agent.start()
     wait_held(node, vm, claim)
     assert (vcpu_cpus(vm), vm.qemu()) == (str(cpu), qemu)

@@ -54,15 +54,6 @@ def restart_armed(node: Node, point: KillPoint) -> None:
     node.agent.start(NUMAVM_KILL_POINT=str(point))
 
 
-def wait_dead(node: Node) -> None:
-    """Wait until the agent has killed itself."""
-    wait_for(
-        lambda: not node.agent.is_alive(),
-        deadline_seconds=60,
-        describe=f"the agent dies; log:\n{node.agent.log()}",
-    )
-
-
 @pytest.mark.parametrize("point", IN_A_START)
 def test_an_agent_killed_in_a_start_starts_once(
     node: Node, make_vm: MakeVm, point: KillPoint
@@ -70,7 +61,7 @@ def test_an_agent_killed_in_a_start_starts_once(
     vm = make_vm(f"start-{point}")
     restart_armed(node, point)
     vm.claim(place(vm.spec()))
-    wait_dead(node)
+    node.agent.wait_dead()
     before = vm.qemu()
     node.agent.start()
     vm.wait("NumaAligned", "True")
@@ -87,7 +78,7 @@ def test_an_agent_killed_in_a_stop_releases_once_it_is_back(
     vm.start()
     restart_armed(node, point)
     vm.patch({"runStrategy": "Halted"})
-    wait_dead(node)
+    node.agent.wait_dead()
     node.agent.start()
     vm.wait_domain("released", state="Shutoff", released="claim-1")
     assert node.libvirt.qemu_pids() == {}
@@ -99,7 +90,7 @@ def test_a_killed_agent_takes_up_a_running_guest_as_it_is(node: Node, make_vm: M
     vm.start()
     before, pid = vm.domain(), vm.qemu()
     node.libvirt.processes.signal("agent", signal.SIGKILL)
-    wait_dead(node)
+    node.agent.wait_dead()
     node.agent.start()
     _wait_lease_renewed(node)
     assert (before, pid) == (vm.domain(), vm.qemu())

@@ -104,12 +104,7 @@ def test_an_agent_killed_at_a_recorded_change_is_continued(
     node.agent.stop()
     node.agent.start(**{KILL_POINT_VARIABLE: str(point)})
     guest.change(sockets=2, modules=modules)
-    wait_for(
-        node.agent.is_alive,
-        until=lambda alive: not alive,
-        deadline_seconds=60,
-        describe=f"the agent dies at {point}",
-    )
+    node.agent.wait_dead()
     node.agent.start()
     guest.wait(cpus="0-1", more=more)
     guest.settles()

@@ -64,6 +64,15 @@ class AgentProcess:
         """Say whether it runs."""
         return self.libvirt.processes.is_alive("agent")
 
+    def wait_dead(self) -> None:
+        """Wait until it has killed itself."""
+        wait_for(
+            self.is_alive,
+            until=lambda alive: not alive,
+            deadline_seconds=60,
+            describe=f"the agent dies; log:\n{self.log()}",
+        )
+
     def log(self, lines: int = 40) -> str:
         """Return the end of its log."""
         return self.libvirt.processes.tail("agent", lines)

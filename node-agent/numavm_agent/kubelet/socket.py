@@ -39,6 +39,6 @@ class KubeletSocket:
         path = kubelet_socket(self._root)
         if path is None:
             return None
-        from numavm_agent.kubelet.podresources import read_use  # noqa: PLC0415 - see the module
+        from numavm_agent.kubelet.podresources import read_use  # noqa: PLC0415 - gRPC takes seconds to load
 
         return read_use(path)

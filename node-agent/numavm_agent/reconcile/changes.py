@@ -199,9 +199,7 @@ def _on_as_wanted(
 ) -> dict[str, object]:
     """Return what says which vCPUs are on, where the claim has room for all that are wanted."""
     then = wanted.domain.cpu
-    held = CpuSet.union_of(
-        cell.vcpus if cell.held_vcpus is None else cell.held_vcpus for cell in placement.cells
-    )
+    held = CpuSet.union_of(cell.room for cell in placement.cells)
     switches = switches_vcpus(running, wanted, removable or NO_CPUS)
     if not switches or not then.boot_vcpus <= held:
         return {}

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from numavm_api.effective import effective
 from numavm_api.effective_modules import EffectiveModule, ModuleKind, kind_of
+from numavm_api.growth import same_room
 from numavm_api.modules import MemoryDevice
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
@@ -57,10 +58,7 @@ def module_changes(running: NumaVMSpec, wanted: NumaVMSpec) -> ModuleChanges:
     now, then = effective(running), effective(wanted)
     has = {device.name: device for device in running.domain.devices.memory}
     wishes = {device.name: device for device in wanted.domain.devices.memory}
-    same_room = now.max_memory is not None and (now.max_memory, now.slots) == (
-        then.max_memory,
-        then.slots,
-    )
+    has_room = same_room(now, then)
     plugged_live = (ModuleKind.DIMM, ModuleKind.VIRTIO_MEM)
     # What is claimed by itself is not amended yet: such a module comes, goes and is resized by a restart.
     apart = {module.name for vm in (now, then) for module in vm.modules_apart}
@@ -68,7 +66,7 @@ def module_changes(running: NumaVMSpec, wanted: NumaVMSpec) -> ModuleChanges:
         added=tuple(
             wish
             for name, wish in sorted(wishes.items())
-            if same_room and name not in has and kind_of(wish) in plugged_live and name not in apart
+            if has_room and name not in has and kind_of(wish) in plugged_live and name not in apart
         ),
         resized=tuple(
             wish

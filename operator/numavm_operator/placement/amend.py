@@ -21,7 +21,6 @@ from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.moves import (
     InUse,
     added_vcpus,
-    held_vcpus,
     is_pinned_elsewhere,
     wished_beside,
 )
@@ -212,7 +211,7 @@ def _kept_pins(
 
 def _kept_vcpus(cell: PlacedCell, vm: EffectiveVM, in_use: InUse | None) -> CpuSet:
     """Return the vCPUs for which a running cell keeps its room."""
-    return held_vcpus(cell) if in_use is None else held_vcpus(cell) & (vm.boot_vcpus | in_use.vcpus)
+    return cell.room if in_use is None else cell.room & (vm.boot_vcpus | in_use.vcpus)
 
 
 def _plugged(cell: PlacedCell, wished: Bytes, host_cells: CpuSet, in_use: InUse | None) -> Bytes:

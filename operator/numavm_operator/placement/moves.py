@@ -66,7 +66,7 @@ def _holds_too_much(
     needed = max(wished_beside(placed, cell, vm), in_use.beside.get(cell.id, 0))
     every = CpuSet.union_of(one.vcpus for one in claim.cells)
     on = vm.boot_vcpus | in_use.vcpus
-    spare = held_vcpus(placed) - on if len(every) == vm.vcpus else CpuSet()
+    spare = placed.room - on if len(every) == vm.vcpus else CpuSet()
     return (placed.plugged or 0) > needed or bool(spare)
 
 
@@ -96,11 +96,6 @@ def is_pinned_elsewhere(placed: PlacedCell, vm: EffectiveVM) -> bool:
     )
 
 
-def held_vcpus(cell: PlacedCell) -> CpuSet:
-    """Return the vCPUs of a placed cell that the claim has room for."""
-    return cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
-
-
 def added_vcpus(claim: Placement, cell: PlacedCell, vm: EffectiveVM) -> CpuSet:
     """Return the vCPUs of a running cell that the spec wants on by now and the claim has no room for.
 
@@ -109,4 +104,4 @@ def added_vcpus(claim: Placement, cell: PlacedCell, vm: EffectiveVM) -> CpuSet:
     every = CpuSet.union_of(placed.vcpus for placed in claim.cells)
     if len(every) != vm.vcpus:
         return CpuSet()
-    return (cell.vcpus & vm.boot_vcpus) - held_vcpus(cell)
+    return (cell.vcpus & vm.boot_vcpus) - cell.room

@@ -64,7 +64,7 @@ def floating_of(claim: Placement, host: Host) -> dict[int, int]:
     if claim.cpu_placement is not CpuPlacement.SHARED:
         return floating
     for cell in claim.cells:
-        vcpus = cell.vcpus if cell.held_vcpus is None else cell.held_vcpus
+        vcpus = cell.room
         over = [one.id for one in host.cells if one.id in cell.host_cells and one.online]
         share = -(-len(vcpus) // max(len(over), 1))
         for host_cell in over:
