@@ -112,6 +112,8 @@ class KubeApi:
     def renew_lease(self, host_resource_version: str) -> None:
         """Say that this node's agent lives, and which NumaHost version it has just found true.
 
+        A Lease that was not there yet is made and renewed at once: the operator counts a host only after it saw its
+        Lease change, and a new host need not wait for the next renewal.
         A conflict is read and tried once more: after a restore the Lease on the server is an older one.
         """
         try:
@@ -134,7 +136,6 @@ class KubeApi:
             except NotFound:
                 body = self._lease_body({"name": name}, host_resource_version)
                 self._lease = self._transport.request("POST", _LEASES, body=body)
-                return
         metadata = {
             "name": name,
             "resourceVersion": self._lease["metadata"]["resourceVersion"],
