@@ -77,13 +77,15 @@ CONVENTIONAL = booting(
 def stack() -> Iterator[Stack]:
     """A whole of its own, with the one host."""
     directory = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
-    plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
-    made = Stack(directory, plane=plane, progress=print)
     try:
-        made.up(load_hosts(HOSTS))
-        yield made
+        plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
+        made = Stack(directory, plane=plane, progress=print)
+        try:
+            made.up(load_hosts(HOSTS))
+            yield made
+        finally:
+            made.down()
     finally:
-        made.down()
         shutil.rmtree(directory, ignore_errors=True)
 
 

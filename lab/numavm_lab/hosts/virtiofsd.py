@@ -11,6 +11,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from filelock import FileLock
+
 from numavm_lab.errors import MissingPrerequisiteError, ProcessFailedError
 
 PINNED_VERSION = "1.14.0"
@@ -41,17 +43,16 @@ def ensure_virtiofsd(cache: Path, report: Callable[[str], None]) -> Path:
         return found
     root = _built(cache).parent.parent
     root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "build.lock"):  # whoever else needs it at the same time waits for it
+        if not _will_do(_built(cache)):
+            _build(root, report)
+    return _built(cache)
+
+
+def _build(root: Path, report: Callable[[str], None]) -> None:
     report(f"building virtiofsd {PINNED_VERSION} with cargo, once, about a minute ({root})")
-    argv = [
-        _cargo(),
-        "install",
-        "--locked",
-        "virtiofsd",
-        "--version",
-        PINNED_VERSION,
-        "--root",
-        str(root),
-    ]
+    what = ["virtiofsd", "--version", PINNED_VERSION, "--root", str(root)]
+    argv = [_cargo(), "install", "--locked", *what]
     tail: list[str] = []
     # A toolchain's target directory in the environment would move the build out of the cache.
     environment = {**os.environ, "CARGO_TARGET_DIR": str(root / "target")}
@@ -62,10 +63,9 @@ def ensure_virtiofsd(cache: Path, report: Callable[[str], None]) -> Path:
             report(line.strip())
             tail = [*tail[-15:], line.rstrip()]
     shutil.rmtree(root / "target", ignore_errors=True)
-    if build.returncode != 0 or not _will_do(_built(cache)):
+    if build.returncode != 0 or not _will_do(root / "bin" / "virtiofsd"):
         text = "\n".join(tail)
         raise ProcessFailedError(f"building virtiofsd failed; it needs: {_BUILD_PACKAGES}\n{text}")
-    return _built(cache)
 
 
 def parse_version(text: str) -> tuple[int, ...] | None:
