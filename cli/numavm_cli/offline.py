@@ -133,6 +133,8 @@ def made_up_host(spec: NumaVMSpec, vm: EffectiveVM) -> OfflineHost:
                 realtime=True,
                 locked_memory=True,
                 pci_devices=[PermittedPciDevice(address=one.address) for one in devices],
+                bridges=[one.bridge.name for one in spec.networks if one.bridge is not None],
+                networks=[one.network.name for one in spec.networks if one.network is not None],
             ),
             pci_devices=devices,
             capabilities=Capabilities(

@@ -12,7 +12,7 @@ from numavm_api.cpu import CellId
 from numavm_api.host_devices import HostDevice
 from numavm_api.modules import MAX_MODULES, MemoryDevice
 from numavm_api.pci import MAX_EXPANDERS, PciExpander
-from numavm_api.shapes import HostPath, MacAddress, Name, PciAddress
+from numavm_api.shapes import BridgeName, HostPath, MacAddress, Name, NetworkName, PciAddress
 
 MAX_HOST_DEVICES: Final = 32
 
@@ -145,13 +145,31 @@ class UserNetwork(SpecModel):
     """QEMU's user-mode network: the guest reaches out, nothing reaches in."""
 
 
+class BridgeNetwork(SpecModel):
+    """A Linux bridge of the host: the guest is on the bridge's link like any other machine."""
+
+    name: BridgeName
+    """The bridge, as `ip link` names it. The NumaHost must permit it (`permitted.bridges`)."""
+
+
+class LibvirtNetwork(SpecModel):
+    """A virtual network that the host's libvirt has active, such as one that translates addresses."""
+
+    name: NetworkName
+    """The network, as `virsh net-list` names it. The NumaHost must permit it (`permitted.networks`)."""
+
+
 class Network(SpecModel):
-    """What an interface is connected to."""
+    """What an interface is connected to: one of user, bridge and network."""
 
     name: Name
     """The name interfaces refer to."""
-    user: UserNetwork
+    user: UserNetwork | None = None
     """User-mode network."""
+    bridge: BridgeNetwork | None = None
+    """A bridge of the host."""
+    network: LibvirtNetwork | None = None
+    """A network of the host's libvirt."""
 
 
 class HostDisk(SpecModel):

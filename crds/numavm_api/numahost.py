@@ -14,7 +14,7 @@ from numavm_api.hmat import MAX_CACHE_LEVEL, HostCellClass, MemorySideCache
 from numavm_api.others import OtherUses
 from numavm_api.placement import Placement
 from numavm_api.quantity import Quantity
-from numavm_api.shapes import PciAddress, PciId
+from numavm_api.shapes import BridgeName, NetworkName, PciAddress, PciId
 
 KIND: Final = "NumaHost"
 PLURAL: Final = "numahosts"
@@ -61,6 +61,10 @@ class Permitted(SpecModel):
     """True: vCPUs may run under SCHED_FIFO here, their memory locked."""
     locked_memory: bool = False
     """True: VMs may lock their memory here."""
+    bridges: list[BridgeName] = Field(default=[], max_length=64)
+    """Bridges that guests may be connected to."""
+    networks: list[NetworkName] = Field(default=[], max_length=64)
+    """Virtual networks of libvirt that guests may be connected to."""
     pci_devices: list[PermittedPciDevice] = Field(default=[], max_length=64)
     """PCI devices that may be given to guests. libvirt takes them from their driver for the time of the run."""
 

@@ -56,7 +56,7 @@ def _wishes(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, object]:
         "reserveMaximum": vm.reserve_maximum,
         "maxMemory": vm.max_memory if vm.reserve_maximum else None,
         "onlineVcpus": str(vm.online_vcpus or "") if not vm.reserve_maximum else "",
-        "powers": powers_asked(spec),
+        "powers": sorted(str(power) for power in powers_asked(spec)),
         "modules": [
             [one.name, one.cell, str(one.host_cells or ""), int(one.page_size), int(one.claimed)]
             for one in vm.modules_apart

@@ -28,6 +28,7 @@ def device_rules() -> tuple[Rule, ...]:
         _paths_stay_below,
         _disks_and_volumes_pair_up,
         _interfaces_and_networks_pair_up,
+        _one_kind_of_network_each,
         _boot_orders_differ,
         _images_differ,
         _mac_addresses_differ,
@@ -82,6 +83,19 @@ def _interfaces_and_networks_pair_up(spec: NumaVMSpec) -> Iterator[Violation]:
     interfaces = [interface.name for interface in spec.domain.devices.interfaces]
     networks = [network.name for network in spec.networks]
     yield from _pairs((f"{DEVICES}.interfaces", interfaces), ("spec.networks", networks))
+
+
+def _one_kind_of_network_each(spec: NumaVMSpec) -> Iterator[Violation]:
+    for index, network in enumerate(spec.networks):
+        kinds = {"user": network.user, "bridge": network.bridge, "network": network.network}
+        given = [kind for kind, value in kinds.items() if value is not None]
+        if len(given) != 1:
+            yield Violation(
+                f"spec.networks[{index}]",
+                " and ".join(given) or "none of user, bridge and network",
+                "a network is of one kind",
+                "set one of user, bridge and network",
+            )
 
 
 def _pairs(

@@ -17,6 +17,10 @@ HostPath = Annotated[str, Field(pattern=HOST_PATH_PATTERN, max_length=512)]
 MacAddress = Annotated[
     str, Field(pattern=r"^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$", max_length=17)
 ]
+BridgeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$", max_length=15)]
+"""A network interface of the host: shorter than the kernel's IFNAMSIZ of 16."""
+NetworkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$", max_length=63)]
+"""A virtual network of the host's libvirt."""
 PciAddress = Annotated[str, Field(pattern=PCI_ADDRESS_PATTERN, max_length=32)]
 """`domain:bus:slot.function` in hexadecimal, as the kernel writes it."""
 PciId = Annotated[str, Field(pattern=PCI_ID_PATTERN, max_length=32)]

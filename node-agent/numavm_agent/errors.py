@@ -61,6 +61,8 @@ class Shortage(StrEnum):
 
     MEMORY = "Memory"
     HUGE_PAGES = "HugePages"
+    NETWORK = "Network"
+    """A bridge or a network of libvirt."""
     UNSUPPORTED = "Unsupported"
     UNKNOWN = "Unknown"
 

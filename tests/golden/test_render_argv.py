@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from lxml import etree
 
 from numavm_agent.domain.metadata import read_metadata
 from numavm_agent.domain.model import Accelerator, CannotRender
@@ -292,6 +293,23 @@ def test_network_cards(libvirt: EmbeddedLibvirt) -> None:
     assert second["mac"].startswith("02:")
     again = rendered(spec, facts_of(2))
     assert second["mac"] in again.xml  # the same at every start, on every host
+
+
+def test_cards_on_a_bridge_and_on_a_network_of_libvirt(libvirt: EmbeddedLibvirt) -> None:
+    cards = [{"name": "a"}, {"name": "b", "model": "e1000e"}]
+    networks = [{"name": "a", "bridge": {"name": "br0"}}, {"name": "b", "network": {"name": "lan"}}]
+    domain = rendered(spec_of({"devices": {"interfaces": cards}}, networks=networks), facts_of(1))
+
+    bridge, network = etree.fromstring(domain.xml).iterfind("devices/interface")
+    assert (bridge.get("type"), dict(bridge.find("source").attrib)) == ("bridge", {"bridge": "br0"})
+    assert (network.get("type"), dict(network.find("source").attrib)) == (
+        "network",
+        {"network": "lan"},
+    )
+    assert schema_errors(domain.xml) == []
+    # libvirt makes the taps itself and hands them to QEMU; where it only prints, it says tap.
+    netdevs = [json.loads(net) for net in libvirt.argv(domain.xml).values("-netdev")]
+    assert [net["type"] for net in netdevs] == ["tap", "tap"]
 
 
 def test_q35_has_root_ports_to_spare(libvirt: EmbeddedLibvirt) -> None:

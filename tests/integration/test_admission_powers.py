@@ -52,6 +52,12 @@ def test_every_right_in_a_namespace_is_no_right_to_host_paths(
     assert f"resources [hostpaths], verbs [use], resourceNames [{owner.namespace}]" in message
 
 
+def connected(**source: dict[str, str]) -> dict[str, object]:
+    """Return the spec of a VM with one card."""
+    with_card = changed(NO_CELLS, "domain.devices", {"interfaces": [{"name": "net"}]})
+    return {**with_card, "networks": [{"name": "net", **source}]}
+
+
 POWERS = {
     "realtime": changed(TWO_CELLS, "domain.cpu.realtime", {"mask": "1"}),
     "handpins": changed(NO_CELLS, "domain.cpu.pinning", {"cpuset": "0-3"}),
@@ -60,6 +66,8 @@ POWERS = {
         "domain.devices",
         {"hostDevices": [{"name": "nic", "source": {"address": "0000:65:00.0"}}]},
     ),
+    "bridges": connected(bridge={"name": "br0"}),
+    "networks": connected(network={"name": "default"}),
     "lockedmemory": changed(NO_CELLS, "domain.memory.backing", {"locked": True}),
 }
 

@@ -14,6 +14,9 @@ MEBI = ["64Mi", "128Mi", "256Mi"]
 BUSES = st.sampled_from(["virtio", "virtio", "sata", "scsi"])
 CACHES = st.sampled_from([None, "none", "writeback", "writethrough", "directsync", "unsafe"])
 WAYS = st.sampled_from([None, "threads", "native", "io_uring"])
+CONNECTIONS = st.sampled_from(
+    [{"user": {}}, {"bridge": {"name": "br0.1"}}, {"network": {"name": "lan_1"}}]
+)
 SWITCH = st.sampled_from(["Enabled", "Disabled"])
 
 
@@ -155,7 +158,7 @@ def specs(draw: st.DrawFn) -> NumaVMSpec:
     return spec_of(
         domain,
         cells=cells,
-        networks=[{"name": card["name"], "user": {}} for card in cards],
+        networks=[{"name": card["name"], **draw(CONNECTIONS)} for card in cards],
         volumes=[
             {"name": drive["name"], "hostDisk": {"path": f"/srv/{drive['name']}.img"}}
             for drive in drives

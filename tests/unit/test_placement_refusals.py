@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from numavm_api.powers import Power
+from numavm_api.powers import Grant, Power
 from numavm_operator.placement import (
     Cause,
     Policy,
@@ -55,8 +55,9 @@ def test_a_host_that_is_out_is_refused_with_its_cause(one: dict[str, Any], expec
         ({"tied_to": "host-b"}, Cause.TIED_ELSEWHERE),
         ({"machine_type": "pc-q35-9.2"}, Cause.MACHINE_TYPE),
         ({"host_paths": ("/var/lib/vmsecret/disk",)}, Cause.NOT_PERMITTED),
-        ({"powers": (Power.REALTIME,)}, Cause.POWER_NOT_PERMITTED),
-        ({"powers": (Power.LOCKED_MEMORY,)}, Cause.POWER_NOT_PERMITTED),
+        ({"powers": (Grant(Power.REALTIME),)}, Cause.POWER_NOT_PERMITTED),
+        ({"powers": (Grant(Power.LOCKED_MEMORY),)}, Cause.POWER_NOT_PERMITTED),
+        ({"powers": (Grant(Power.BRIDGES, "br0"),)}, Cause.NETWORK_NOT_PERMITTED),
         ({"domain_type": "TCG"}, Cause.EMULATION_NOT_ALLOWED),
     ],
 )
@@ -65,17 +66,24 @@ def test_what_the_request_asks_of_a_host(more: dict[str, Any], expected: Cause) 
 
 
 @pytest.mark.parametrize(
-    ("power", "field"), [(Power.REALTIME, "realtime"), (Power.LOCKED_MEMORY, "lockedMemory")]
+    ("power", "permitted", "named"),
+    [
+        (Grant(Power.REALTIME), {"realtime": True}, "spec.permitted.realtime"),
+        (Grant(Power.LOCKED_MEMORY), {"lockedMemory": True}, "spec.permitted.lockedMemory"),
+        (Grant(Power.BRIDGES, "br0"), {"bridges": ["br0"]}, "spec.permitted (bridges: br0)"),
+        (Grant(Power.NETWORKS, "lan"), {"networks": ["lan"]}, "spec.permitted (networks: lan)"),
+    ],
+    ids=str,
 )
 def test_a_power_leads_to_the_host_that_permits_it_and_names_the_field_where_none_does(
-    power: Power, field: str
+    power: Grant, permitted: dict[str, Any], named: str
 ) -> None:
     refusing, permitting = host("host-a"), host("host-b")
-    permitting["status"]["permitted"] |= {field: True}
+    permitting["status"]["permitted"] |= permitted
     wanted = request(vm(cores=1, memory="64Mi"), powers=(power,))
 
     assert placed(wanted, fleet(refusing, permitting)).node_name == "host-b"
-    assert f"spec.permitted.{field}" in summary(refused(wanted, fleet(refusing)))
+    assert named in summary(refused(wanted, fleet(refusing)))
 
 
 def test_auto_prefers_kvm_and_takes_emulation_where_it_is_allowed() -> None:

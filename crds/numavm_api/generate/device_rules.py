@@ -161,6 +161,12 @@ DEVICE_RULES: Final[Mapping[str, tuple[Rule, ...]]] = {
             "'neither address alone nor vendor with device: set one of the two'",
         ),
     ),
+    "Network": (
+        Rule(
+            "[has(self.user), has(self.bridge), has(self.network)].exists_one(kind, kind)",
+            "'not one of user, bridge and network: set one of the three'",
+        ),
+    ),
     "HostDeviceSource": (
         Rule(
             "has(self.address) != has(self.selector)",

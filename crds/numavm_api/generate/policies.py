@@ -6,10 +6,12 @@ from typing import Any
 
 from numavm_api.generate.device_policy import DEVICES
 from numavm_api.generate.power_policies import (
+    BRIDGES,
     HAND_PINS,
     HOST_DEVICES,
     HOST_PATHS,
     LOCKED_MEMORY,
+    NETWORKS,
     REALTIME,
     TEARDOWN,
 )
@@ -34,6 +36,8 @@ def policies() -> list[dict[str, Any]]:
         LOCKED_MEMORY,
         HAND_PINS,
         HOST_DEVICES,
+        BRIDGES,
+        NETWORKS,
         TEARDOWN,
         VAIN_WISHES,
     )

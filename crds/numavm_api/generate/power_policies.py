@@ -104,6 +104,32 @@ LOCKED_MEMORY: Final = Policy(
 )
 
 
+def _network_policy(power: str, kind: str, what: str) -> Policy:
+    """Return the policy that whoever connects a VM to a thing of the host it was not connected to may use its kind."""
+    names = f"?spec.?networks.orValue([]).map(n, n.?{kind}.?name.orValue('')).filter(n, n != '')"
+    return Policy(
+        name=f"numavm-{power}",
+        description=f"A new {what} in a NumaVM needs the permission to use {power}.",
+        resources=["numavms"],
+        variables={
+            "old": f"oldObject == null ? [] : oldObject.{names}",
+            "new": f"(object.{names}).filter(n, !(n in variables.old))",
+        },
+        validations=[
+            Validation(
+                f"variables.new.size() == 0 || {_may_use(power)}",
+                f"'spec.networks[*].{kind}.name is ' + variables.new.join(', ') + ', but ' + request.userInfo.username"
+                f" + ' may not use {power}: " + _remedy(power),
+                "Forbidden",
+            ),
+        ],
+    )
+
+
+BRIDGES: Final = _network_policy("bridges", "bridge", "bridge of the host")
+NETWORKS: Final = _network_policy("networks", "network", "network of the host's libvirt")
+
+
 def _host_devices(root: str) -> str:
     """Return the expression for the host devices that a NumaVM names, each as its address or its ids."""
     devices = f"{root}.?spec.?domain.?devices.?hostDevices.orValue([])"

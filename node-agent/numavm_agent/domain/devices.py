@@ -19,7 +19,7 @@ from numavm_agent.domain.modules import memory_modules
 from numavm_agent.domain.names import mac_address
 from numavm_agent.domain.pci import address_of, controllers
 from numavm_agent.domain.xml import Element, element
-from numavm_api.devices import Interface, UserNetwork
+from numavm_api.devices import Interface, Network
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.pci_plan import interface_key
 
@@ -38,14 +38,15 @@ def emulator(given: RenderInput) -> Iterator[Element]:
 def interfaces(given: RenderInput) -> Iterator[Element]:
     """Network cards by name, each on the network of its name."""
     for card in sorted(given.spec.domain.devices.interfaces, key=lambda card: card.name):
-        _network(given.spec, card)  # user-mode is the only way to connect
+        kind, source = _source(_network(given.spec, card))
         yield element(
             "interface",
             element("mac", address=card.mac_address or mac_address(given.vm.uid, card.name)),
+            source,
             element("model", type_=card.model.value),
             element("alias", name=f"ua-net-{card.name}"),
             address_of(given, interface_key(card.name)),
-            type_="user",
+            type_=kind,
         )
 
 
@@ -88,10 +89,19 @@ _CONFIGURATORS: Final[Sequence[Callable[[RenderInput], Iterator[Element]]]] = (
 )
 
 
-def _network(spec: NumaVMSpec, card: Interface) -> UserNetwork:
+def _source(network: Network) -> tuple[str, Element | None]:
+    """Return the interface's type, and what of the host it is connected to."""
+    if network.bridge is not None:
+        return "bridge", element("source", bridge=network.bridge.name)
+    if network.network is not None:
+        return "network", element("source", network=network.network.name)
+    return "user", None
+
+
+def _network(spec: NumaVMSpec, card: Interface) -> Network:
     for network in spec.networks:
         if network.name == card.name:
-            return network.user
+            return network
     raise CannotRender(
         f"spec.domain.devices.interfaces: no entry of spec.networks is named {card.name}"
     )

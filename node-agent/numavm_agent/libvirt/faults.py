@@ -5,6 +5,7 @@ Codes: https://libvirt.org/html/libvirt-virterror.html
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import libvirt
@@ -39,6 +40,10 @@ _SHORT_OF_MEMORY: Final = (
     "unable to allocate",
 )
 """What QEMU and libvirt print where memory does not suffice, in lower case."""
+_NO_NETWORK: Final = re.compile(
+    r"cannot get interface mtu on|unable to add bridge|network '.*' is not active"
+)
+"""What libvirt says, in lower case, of a bridge that is not there and of a network that is not active."""
 _UNSUPPORTED: Final = ("unknown cpu model",)
 """What libvirt calls an internal error, though it is the domain that asks for what is not there."""
 _UNSUPPORTED_CODES: Final = frozenset(
@@ -99,4 +104,6 @@ def _shortage(code: int, message: str, short_of: Shortage) -> Shortage:
         return Shortage.UNSUPPORTED
     if any(text in message for text in _SHORT_OF_MEMORY):
         return short_of
+    if code == libvirt.VIR_ERR_NO_NETWORK or _NO_NETWORK.search(message):
+        return Shortage.NETWORK
     return Shortage.UNKNOWN

@@ -7,7 +7,7 @@ from typing import Final
 
 from numavm_api.numahost import Permitted
 from numavm_api.numavm import NumaVMSpec
-from numavm_api.powers import Power, powers_asked, powers_permitted
+from numavm_api.powers import Grant, Power, networks_asked, powers_asked, powers_permitted
 
 _ASKED: Final = {
     Power.REALTIME: "spec.domain.cpu.realtime is set, but realtime threads are",
@@ -18,9 +18,21 @@ _ASKED: Final = {
 def power_problems(spec: NumaVMSpec, permitted: Permitted) -> Iterator[str]:
     """Yield each power that the spec asks for and this host does not permit, with the edit that permits it."""
     given = powers_permitted(permitted)
-    for power in powers_asked(spec):
-        if power not in given:
-            yield (
-                f"{_ASKED[power]} not permitted on this host: "
-                f"set the NumaHost's spec.permitted.{power} to true"
-            )
+    named = {grant: field for field, grant in networks_asked(spec)}
+    for grant in powers_asked(spec):
+        if grant not in given:
+            yield _named(named[grant], grant) if grant in named else _plain(grant)
+
+
+def _plain(grant: Grant) -> str:
+    return (
+        f"{_ASKED[grant.power]} not permitted on this host: "
+        f"set the NumaHost's spec.permitted.{grant.power} to true"
+    )
+
+
+def _named(field: str, grant: Grant) -> str:
+    return (
+        f"{field} is {grant.name}, which is not permitted on this host: "
+        f"add it to the NumaHost's spec.permitted.{grant.power}"
+    )

@@ -66,6 +66,7 @@ QUIET_SECONDS: Final = 5.0
 _SHORTAGES: Final = {
     Shortage.MEMORY: Why.MEMORY_TAKEN,
     Shortage.HUGE_PAGES: Why.HUGE_PAGES_TAKEN,
+    Shortage.NETWORK: Why.DEVICE_MISSING,
     Shortage.UNSUPPORTED: Why.UNSUPPORTED,
 }
 """A start that fails for these fails again here: another host is to try."""

@@ -80,7 +80,8 @@ def _forbidden(host: Host, needs: HostNeeds) -> Miss | None:
             return Miss(Cause.NOT_PERMITTED, detail=path)
     for power in needs.powers:
         if power not in host.powers:
-            return Miss(Cause.POWER_NOT_PERMITTED, detail=power)
+            cause = Cause.POWER_NOT_PERMITTED if power.name is None else Cause.NETWORK_NOT_PERMITTED
+            return Miss(cause, detail=str(power))
     return None
 
 

@@ -15,7 +15,7 @@ from numavm_api.conditions import HostConditionType
 from numavm_api.cpuset import CpuSet
 from numavm_api.hmat import HostCellClass
 from numavm_api.numahost import Capabilities, EffectivePools, HostCell, NumaHostSpec, NumaHostStatus
-from numavm_api.powers import Power, powers_permitted
+from numavm_api.powers import Grant, powers_permitted
 from numavm_api.quantity import BASE_PAGE, Bytes
 from numavm_operator.placement.bits import mask_of
 from numavm_operator.placement.devices import HostDevice, devices_of
@@ -101,7 +101,7 @@ class Host:
     max_vcpus: int
     machine_types: frozenset[str]
     directories: tuple[str, ...]
-    powers: frozenset[Power]
+    powers: frozenset[Grant]
     """What its administrator permits beside paths and devices."""
 
     @cached_property

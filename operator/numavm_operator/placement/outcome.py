@@ -32,6 +32,8 @@ class Cause(StrEnum):
     """A host path below no permitted directory."""
     POWER_NOT_PERMITTED = "PowerNotPermitted"
     """Realtime threads or locked memory."""
+    NETWORK_NOT_PERMITTED = "NetworkNotPermitted"
+    """A bridge of the host, or a network of its libvirt."""
     UNKNOWN_CELL = "UnknownCell"
     HOST_CELL_CLASS = "HostCellClass"
     """No host cell of the class, or the one that is named has another."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from numavm_api.effective import EffectiveVM
 from numavm_api.numavm import DomainType
-from numavm_api.powers import Power
+from numavm_api.powers import Grant
 from numavm_api.scheduling import NodeAffinity, Toleration
 from numavm_operator.placement.alternatives import Way, ways_of
 from numavm_operator.placement.nodes import ANY_NODE, NodeWishes, wishes_of
@@ -21,7 +21,7 @@ class HostNeeds:
     domain_type: DomainType = DomainType.AUTO
     machine_type: str = "q35"
     host_paths: tuple[str, ...] = ()
-    powers: tuple[Power, ...] = ()
+    powers: tuple[Grant, ...] = ()
     node_selector: tuple[tuple[str, str], ...] = ()
     nodes: NodeWishes = ANY_NODE
 
@@ -95,7 +95,7 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
     domain_type: DomainType = DomainType.AUTO,
     machine_type: str = "q35",
     host_paths: tuple[str, ...] = (),
-    powers: tuple[Power, ...] = (),
+    powers: tuple[Grant, ...] = (),
     node_selector: Mapping[str, str] | None = None,
     node_affinity: NodeAffinity | None = None,
     tolerations: Sequence[Toleration] = (),

@@ -68,6 +68,7 @@ _PLAIN = {
     Cause.MACHINE_TYPE: "without machine type {detail}",
     Cause.NOT_PERMITTED: "not permitting {detail}",
     Cause.POWER_NOT_PERMITTED: "without permitted.{detail}",
+    Cause.NETWORK_NOT_PERMITTED: "without permitted.{detail}",
     Cause.HOST_CELL_CLASS: "without {detail}",
     Cause.UNKNOWN_CELL: "without host cell {detail}",
 }
@@ -109,6 +110,7 @@ _REMEDIES = {
     Cause.MAX_VCPUS: "ask for at most {available} vCPUs",
     Cause.NOT_PERMITTED: "add a directory above {detail} to NumaHost spec.permitted.directories",
     Cause.POWER_NOT_PERMITTED: "set NumaHost spec.permitted.{detail} to true, or do without it",
+    Cause.NETWORK_NOT_PERMITTED: "add it to NumaHost spec.permitted ({detail}), or connect the VM elsewhere",
     Cause.HOST_CELL_CLASS: "drop hostCellClass, or add a host that has {detail} (NumaHost status.cells[].class)",
     Cause.UNKNOWN_CELL: "bind to host cells that exist; host cell {detail} does not",
     Cause.NO_SIBLINGS: "set spec.domain.cpu.threadPolicy to Prefer, or threads to at most {available}",
