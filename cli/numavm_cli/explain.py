@@ -10,6 +10,7 @@ import typer
 from numavm_cli.complete import vm_names
 from numavm_cli.kube import Context, Kubeconfig, Namespace
 from numavm_cli.output import OutputFormat
+from numavm_operator.host_choice import HostChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,6 +54,10 @@ def explain(
     output: Annotated[
         OutputFormat, typer.Option("--output", "-o", help="How to print it.")
     ] = OutputFormat.TABLE,
+    host_choice: Annotated[
+        HostChoice,
+        typer.Option(help="Which of the hosts that fit is taken: as the operator was told."),
+    ] = HostChoice.PACK,
     kubeconfig: Kubeconfig = None,
     context: Context = None,
     namespace: Namespace = None,
@@ -68,7 +73,7 @@ def explain(
     else:
         cluster, default = _from_the_cluster(kubeconfig, context, namespace)
     wanted = _only_vm(file) if file else cluster.vm(namespace or default, vm or "")
-    told = explanation(wanted, cluster)
+    told = explanation(wanted, cluster, host_choice)
     if output is OutputFormat.JSON:
         typer.echo(json.dumps(told.to_api(), indent=2))
         return
@@ -81,13 +86,16 @@ def explain(
     console.print(table_of(told))
 
 
-def explanation(vm: "Vm", cluster: "Cluster") -> "Explanation":
+def explanation(
+    vm: "Vm", cluster: "Cluster", host_choice: HostChoice = HostChoice.PACK
+) -> "Explanation":
     """Return why a VM would go where it goes.
 
     Raises:
         RejectedError: its spec is refused.
     """
     from numavm_api.errors import RejectedError
+    from numavm_operator.placement import POLICIES
     from numavm_operator.placement import explain as explain_placement
     from numavm_operator.requests import left_out, request_of, spread_from
 
@@ -104,7 +112,7 @@ def explanation(vm: "Vm", cluster: "Cluster") -> "Explanation":
         kept=cluster.kept_from(vm),
         away=spread_from(vm, vm.accepted, cluster.vms, cluster.fleet),
     )
-    return explain_placement(request, cluster.fleet)
+    return explain_placement(request, cluster.fleet, POLICIES[host_choice])
 
 
 def table_of(told: "Explanation") -> "Table":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from numavm_cli.output import OutputFormat
+from numavm_operator.host_choice import HostChoice
 
 if TYPE_CHECKING:
     from numavm_cli.simulation.run import Result
@@ -44,6 +45,9 @@ def simulate(  # noqa: PLR0913, PLR0917 - typer's options
     ] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the mix.")] = 1,
     page_size: Annotated[str, typer.Option(help="Huge pages of the mix's VMs; 4Ki: none.")] = "4Ki",
+    host_choice: Annotated[
+        HostChoice, typer.Option(help="Which of the hosts that fit is taken.")
+    ] = HostChoice.PACK,
     plot: Annotated[Path | None, typer.Option(help="Write an SVG of the cells over time.")] = None,
     empty: Annotated[  # noqa: FBT002 - typer's flag
         bool, typer.Option("--empty", help="Let go of what is held.")
@@ -55,6 +59,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - typer's options
     from numavm_cli.fleet_file import cluster_of, documents
     from numavm_cli.simulation import run
     from numavm_cli.simulation.stream import MIXES, drawn, read
+    from numavm_operator.placement import POLICIES
 
     if mix not in MIXES:
         raise RejectedError(
@@ -72,7 +77,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - typer's options
         if stream
         else list(drawn(mix, seed=seed, count=count, cpus=cpus, load=load, page_size=pages))
     )
-    result = _followed(run.simulate(state, events, len(events)), len(events))
+    result = _followed(run.simulate(state, events, len(events), POLICIES[host_choice]), len(events))
     if plot:
         from numavm_cli.simulation.plot import svg_of
 

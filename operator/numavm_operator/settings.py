@@ -19,9 +19,9 @@ from pydantic_settings import BaseSettings, CliImplicitFlag, CliSuppress, Settin
 
 from numavm_api.killpoints import KILL_POINT_VARIABLE
 from numavm_api.numahost import LEASE_NAMESPACE
-from numavm_operator.placement import SPREAD, Patience, Policy
+from numavm_operator.host_choice import HostChoice
+from numavm_operator.placement import POLICIES, Patience, Policy
 
-HostChoice = Literal["Pack", "Spread"]
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     """How many NumaVMs are looked at side by side."""
     resync_seconds: Annotated[float, Field(ge=1)] = 300.0
     """How often everything is listed anew."""
-    host_choice: HostChoice = "Pack"
+    host_choice: HostChoice = HostChoice.PACK
     """Pack: what leaves the fleet least fragmented. Spread: the emptiest host and its emptiest cells, which leaves less
     room for large NumaVMs. Either comes after all rules and the distance between cells."""
     reservation_after_seconds: Annotated[float, Field(ge=0)] = Patience().before_seconds
@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     @property
     def policy(self) -> Policy:
         """Return how hosts are chosen."""
-        return SPREAD if self.host_choice == "Spread" else Policy()
+        return POLICIES[self.host_choice]
 
     @property
     def patience(self) -> Patience:

@@ -57,8 +57,8 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def explained(file: Path, fleet: Path) -> dict[str, Any]:
-    done = run("explain", "-f", file, "--fleet", fleet, "-o", "json")
+def explained(file: Path, fleet: Path, *more: str) -> dict[str, Any]:
+    done = run("explain", "-f", file, "--fleet", fleet, "-o", "json", *more)
     assert done.exit_code == 0, done.output
     told: dict[str, Any] = json.loads(done.stdout)
     return told
@@ -130,6 +130,25 @@ def waiting(name: str, created: str, **status: Any) -> dict[str, Any]:
         "spec": vm(cores=1, memory="1Gi"),
         "status": status,
     }
+
+
+def test_the_host_is_chosen_as_the_operator_was_told(tmp_path: Path) -> None:
+    """Two hosts, one of them with two of its 32 CPUs taken: packing goes there, spreading goes elsewhere."""
+    wanted = manifest(tmp_path, vm(cores=2, memory="1Gi"))
+    full, empty = numahost("host-a"), numahost("host-b")
+    first = placed(
+        request(vm(cores=2, memory="1Gi"), name="first"),
+        fleet_of(host("host-a", cores=17, memory="64Gi")),
+    )
+    full["status"]["claims"] = [
+        {"uid": "u1", "namespace": "n", "name": "first", "placement": first.placement.to_api()}
+    ]
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump({"kind": "List", "items": [full, empty]}))
+
+    assert explained(wanted, path)["chosen"] == "host-a"
+    assert explained(wanted, path, "--host-choice", "Pack")["chosen"] == "host-a"
+    assert explained(wanted, path, "--host-choice", "Spread")["chosen"] == "host-b"
 
 
 def test_a_host_kept_for_another_vm_is_named_with_whose_it_is(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from numavm_cli.simulation.stream import Event, request_of
-from numavm_operator.placement import Fleet, Placed, Refusal, Undecided, place
+from numavm_operator.placement import Fleet, Placed, Policy, Refusal, Undecided, place
 
 PIECE = 16
 """Free CPUs count as usable in pieces of so many of one cell."""
@@ -66,13 +66,16 @@ class Result:
         }
 
 
-def simulate(fleet: Fleet, events: Iterable[Event], expected: int) -> Iterator[Result]:
+def simulate(
+    fleet: Fleet, events: Iterable[Event], expected: int, policy: Policy | None = None
+) -> Iterator[Result]:
     """Yield the result so far after each arrival.
 
     Args:
         fleet: The hosts, with what is held there from the start.
         events: Who comes and when, in order of time.
         expected: How many events there are, for the samples.
+        policy: How hosts are chosen; left out: as an operator does by itself.
 
     Raises:
         RejectedError: a spec in the stream is refused.
@@ -84,7 +87,7 @@ def simulate(fleet: Fleet, events: Iterable[Event], expected: int) -> Iterator[R
         while leaving and leaving[0][0] <= event.time:
             _, uid, node = heapq.heappop(leaving)
             fleet = fleet.without_claim(node, uid)
-        fleet = _decide(fleet, event, result, leaving)
+        fleet = _decide(fleet, event, policy or Policy(), result, leaving)
         if number % every == 0 or number + 1 == expected:
             result.samples.append(Sample(event.time, _held(fleet)))
             result.fragmentation.append(fragmentation(fleet))
@@ -92,11 +95,15 @@ def simulate(fleet: Fleet, events: Iterable[Event], expected: int) -> Iterator[R
 
 
 def _decide(
-    fleet: Fleet, event: Event, result: Result, leaving: list[tuple[float, str, str]]
+    fleet: Fleet,
+    event: Event,
+    policy: Policy,
+    result: Result,
+    leaving: list[tuple[float, str, str]],
 ) -> Fleet:
     request = request_of(event)
     began = time.process_time()
-    outcome = place(request, fleet)
+    outcome = place(request, fleet, policy)
     result.seconds.append(time.process_time() - began)
     result.vms += 1
     result.vcpus += request.vm.vcpus

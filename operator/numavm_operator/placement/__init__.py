@@ -25,13 +25,14 @@ from numavm_operator.placement.outcome import (
     Refusal,
     Undecided,
 )
-from numavm_operator.placement.policy import SPREAD, Policy, Weights
+from numavm_operator.placement.policy import POLICIES, SPREAD, Policy, Weights
 from numavm_operator.placement.queue import DEFAULT_PRIORITY, Patience, Queue, Turn, turn_of
 from numavm_operator.placement.request import Away, Request, request_for
 from numavm_operator.placement.summary import summary
 
 __all__ = [
     "DEFAULT_PRIORITY",
+    "POLICIES",
     "SPREAD",
     "Away",
     "Cause",

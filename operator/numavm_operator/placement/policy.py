@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from numavm_operator.host_choice import HostChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +43,8 @@ class Policy:
 
 SPREAD: Final = Policy(Weights(cell_cpu=-1.0, cell_gib=0.0, near_cells=0.0, host_cpu=-1.0))
 """The emptiest host and its emptiest cells instead: VMs have quiet neighbours, and large ones find less room."""
+
+POLICIES: Final[Mapping[HostChoice, Policy]] = {
+    HostChoice.PACK: Policy(),
+    HostChoice.SPREAD: SPREAD,
+}
