@@ -72,6 +72,9 @@ def up(
           - {cpus: 4, memory: 2Gi}
           - {cpus: 4, memory: 2Gi}
           distances: [[10, 21], [21, 10]]
+
+    `cpus: 0` makes a cell memory only. With `access: {latencyNanoseconds: 300, bandwidth: 20Gi, initiator: 1}` on
+    each cell the host has an HMAT that says so, and its slow cells are of class CXL.
     """
     from numavm_lab.hosts import demo_hosts, load_hosts
 

@@ -71,6 +71,28 @@ CONVENTIONAL = booting(
     memory={"balloon": {"target": f"{TARGET}Mi", "statsPeriodSeconds": 2, "cell": 1}},
     devices={"interfaces": [{"name": "net", "cell": 0, "model": "virtio"}]},
 )
+TIERED = vm_manifest("tiered", [(1, "96Mi")])
+"""A VM with slow memory in a cell of its own, and a module in huge pages of that memory in its fast cell."""
+TIERED["spec"]["domain"]["cpu"]["numa"]["cells"].append(
+    {"id": 1, "memory": "160Mi", "hostCellClass": "CXL"}
+)
+TIERED["spec"]["domain"] |= {
+    "memory": {"maxGuest": "1Gi", "slots": 2},
+    "devices": {
+        "memory": [
+            {
+                "name": "apart",
+                "cell": 0,
+                "size": "128Mi",
+                "dimm": {},
+                "hostBinding": {"hostCells": "2"},
+                "hugepages": {"pageSize": "2Mi"},
+            }
+        ]
+    },
+}
+SLOW = 2
+"""The host cell without CPUs."""
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +124,9 @@ def vms(stack: Stack) -> Iterator[Vms]:
         made.patch_host(HOST, permitted={"pciDevices": [CARD]})
         made.create(EXPRESS)
         made.create(CONVENTIONAL)
+        made.create(TIERED)
         yield made
-        made.delete_and_wait("express", "conventional")
+        made.delete_and_wait("express", "conventional", "tiered")
 
 
 def figures(vm: Manifest) -> dict[str, Any]:
@@ -250,3 +273,32 @@ def test_behind_a_conventional_expander_the_guest_sees_the_node_of_the_cell(
 
     assert [nic.node for nic in seen.nics] == [0]
     assert balloons == [1]
+
+
+def test_memory_of_a_class_and_a_module_bound_apart_lie_where_they_belong(
+    host: LabHost, vms: Vms
+) -> None:
+    vm = vms.wait_ready("tiered", 180)
+    view = kernel_view(host, vm["metadata"]["uid"])
+    assert view is not None
+    found = {
+        sum(one.resident_bytes.values()) // MEBIBYTE: (
+            set(one.resident_bytes),
+            one.policy,
+            one.huge,
+        )
+        for one in view.mappings
+        if one.policy == "bind"
+    }
+
+    home = home_of(vm)
+    assert home[0] != SLOW == home[1]
+    assert found == {
+        96: ({home[0]}, "bind", False),
+        160: ({SLOW}, "bind", False),
+        128: ({SLOW}, "bind", True),
+    }
+    cells = {cell["id"]: cell["class"] for cell in vms.host(HOST)["status"]["cells"]}
+    assert cells == {0: "DRAM", 1: "DRAM", SLOW: "CXL"}
+    (module,) = vm["status"]["placement"]["modules"]
+    assert (module["hostCells"], module["pageSize"]) == (str(SLOW), "2Mi")

@@ -58,6 +58,23 @@ def test_distances_are_given_for_every_pair_in_each_direction() -> None:
     ]
 
 
+def test_an_hmat_tells_of_each_cell_from_the_cpus_that_reach_it_best() -> None:
+    fast = {"latency_nanoseconds": 90, "bandwidth": 100 * GIB}
+    slow = {"latency_nanoseconds": 300, "bandwidth": 20 * GIB, "initiator": 0}
+    cells = [{"cpus": 2, "memory": GIB, "access": fast}, {"cpus": 0, "memory": GIB, "access": slow}]
+    words = argv(HostSpec(name="a", cells=cells))
+
+    assert values(words, "-machine") == ["q35,hmat=on"]
+    assert values(words, "-numa") == [
+        "node,nodeid=0,memdev=cell0,cpus=0-1",
+        "node,nodeid=1,memdev=cell1,initiator=0",
+        "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-latency,latency=90",
+        "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access-bandwidth,bandwidth=102400M",
+        "hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-latency,latency=300",
+        "hmat-lb,initiator=0,target=1,hierarchy=memory,data-type=access-bandwidth,bandwidth=20480M",
+    ]
+
+
 @pytest.mark.parametrize(
     ("cpus", "threads", "expected"),
     [

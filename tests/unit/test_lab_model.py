@@ -6,6 +6,8 @@ from numavm_lab.errors import LabError
 from numavm_lab.hosts import HostSpec, demo_hosts, load_hosts, parse_hosts
 
 CELL = "{cpus: 4, memory: 1Gi}"
+ACCESS = "access: {latencyNanoseconds: 90, bandwidth: 100Gi}"
+TOLD = f"{{cpus: 1, memory: 1Gi, {ACCESS}}}"
 
 
 def host(text: str) -> HostSpec:
@@ -84,6 +86,12 @@ def test_a_description_survives_being_written_down() -> None:
             "hosts[0].cells[0].hugepages",
             "{name: a, cells: [{cpus: 1, memory: 1Gi, hugepages: {4Mi: 1}}]}",
             "2Mi or 1Gi",
+        ),
+        ("hosts[0]", f"{{name: a, cells: [{TOLD}, {CELL}]}}", "cells[1].access is missing"),
+        (
+            "hosts[0]",
+            f"{{name: a, cells: [{TOLD}, {{cpus: 0, memory: 1Gi, {ACCESS}}}]}}",
+            "cells[1].access.initiator is 1, which is no cell with CPUs",
         ),
         (
             "hosts[0].extraKernelOptions[0]",

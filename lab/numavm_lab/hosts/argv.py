@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from numavm_lab.hosts.model import HostSpec
+from numavm_lab.hosts.model import HostSpec, MemoryAccess
 
 ROOT_TAG = "numavm-root"
 SHARE_TAG = "numavm-share"
@@ -55,7 +55,7 @@ def qemu_argv(spec: HostSpec, files: HostFiles, *, qemu: Path, uuid: UUID) -> li
         *("-uuid", str(uuid)),
         *("-nodefaults", "-no-user-config", "-no-reboot"),
         *("-display", "none"),
-        *("-machine", "q35"),
+        *("-machine", "q35,hmat=on" if spec.cells[0].access else "q35"),
         *("-accel", "tcg,thread=multi,tb-size=256"),
         *("-cpu", cpu_model(spec)),
         *("-smp", smp(spec)),
@@ -111,11 +111,23 @@ def _numa(spec: HostSpec) -> Iterator[str]:
         # virtiofsd maps the host's memory, so it is shared.
         yield from ("-object", f"memory-backend-memfd,id=cell{number},size={cell.memory},share=on")
         cpus = f",cpus={first}-{first + cell.cpus - 1}" if cell.cpus else ""
-        yield from ("-numa", f"node,nodeid={number},memdev=cell{number}{cpus}")
+        initiator = "" if cell.cpus or not cell.access else f",initiator={cell.access.initiator}"
+        yield from ("-numa", f"node,nodeid={number},memdev=cell{number}{cpus}{initiator}")
         first += cell.cpus
     for source, row in enumerate(spec.distances or ()):
         for target, value in enumerate(row):
             yield from ("-numa", f"dist,src={source},dst={target},val={value}")
+    for number, cell in enumerate(spec.cells):
+        if cell.access is not None:
+            yield from _hmat(number, cell.access)
+
+
+def _hmat(number: int, access: MemoryAccess) -> Iterator[str]:
+    initiator = number if access.initiator is None else access.initiator
+    link = f"hmat-lb,initiator={initiator},target={number},hierarchy=memory"
+    yield from ("-numa", f"{link},data-type=access-latency,latency={access.latency_nanoseconds}")
+    mebibytes = access.bandwidth >> 20
+    yield from ("-numa", f"{link},data-type=access-bandwidth,bandwidth={mebibytes}M")
 
 
 def _kernel(spec: HostSpec, files: HostFiles) -> Iterator[str]:

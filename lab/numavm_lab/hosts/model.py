@@ -74,6 +74,17 @@ class _Frozen(BaseModel):
     )
 
 
+class MemoryAccess(_Frozen):
+    """How fast a cell's memory is for the CPUs that reach it best: what the host's HMAT says of it."""
+
+    latency_nanoseconds: Annotated[int, Field(ge=1, le=65534)]
+    """From there to the memory."""
+    bandwidth: Annotated[Bytes, Field(ge=2**20, multiple_of=2**20)]
+    """Bytes per second."""
+    initiator: Annotated[int, Field(ge=0, le=15)] | None = None
+    """The cell whose CPUs reach it best. Left out: the cell itself, which then needs CPUs."""
+
+
 class LabCell(_Frozen):
     """One NUMA node of a lab host. ``cpus: 0`` makes it memory only."""
 
@@ -81,6 +92,9 @@ class LabCell(_Frozen):
     memory: Annotated[Bytes, Field(ge=_SMALLEST_CELL, multiple_of=2 * 2**20)]
     hugepages: Mapping[PageSize, Annotated[int, Field(ge=0)]] = {}
     """Page size in bytes -> number of pages, set aside once the kernel runs."""
+
+    access: MemoryAccess | None = None
+    """What the host's HMAT says of this memory: for all cells, or for none, which then have no HMAT."""
 
     @model_validator(mode="after")
     def _pages_fit(self) -> Self:
@@ -137,6 +151,21 @@ class HostSpec(_Frozen):
                 f"kvm is true and threads is {self.threads}: QEMU's emulated CPU has either virtualization (AMD) "
                 "or sibling threads (Intel); take two hosts, one of each kind"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hmat_holds(self) -> Self:
+        told = [cell.access for cell in self.cells]
+        for number, access in enumerate(told) if any(told) else ():
+            if access is None:
+                raise ValueError(
+                    f"cells[{number}].access is missing: an HMAT tells of every cell, or leave it out of all"
+                )
+            by = number if access.initiator is None else access.initiator
+            if by >= len(self.cells) or not self.cells[by].cpus:
+                raise ValueError(
+                    f"cells[{number}].access.initiator is {by}, which is no cell with CPUs: name one that has some"
+                )
         return self
 
     @model_validator(mode="after")
