@@ -10,7 +10,7 @@ import pytest
 from numavm_api.conditions import ClaimRefusalReason, Condition, ConditionType, Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.numavm import RunStrategy
-from numavm_api.placement import Placement
+from numavm_api.placement import PlacedDevice, Placement
 from numavm_api.quantity import GIBIBYTE, Bytes
 from numavm_api.vm_status import (
     CpuTopologyStatus,
@@ -76,6 +76,14 @@ def test_a_running_vm_bound_elsewhere_gets_an_amended_claim() -> None:
 )
 def test_it_does_not_where_nothing_can_be_moved(held_back: dict[str, Any]) -> None:
     assert decide(world(bound_to="1", **held_back)) == Nothing()
+
+
+def test_a_vm_with_host_devices_stays_where_it_is_and_says_why() -> None:
+    card = PlacedDevice(name="nic", address="0000:65:00.0", host_cell=0)
+    held = world(OLD.model_copy(update={"devices": [card]}), bound_to="1")
+
+    assert decide(held) == Nothing()
+    assert "host devices (nic)" in capacity_reserved(held).message
 
 
 def test_both_claims_are_held_until_the_agent_reports_the_new_one() -> None:
