@@ -211,6 +211,8 @@ HOST_REPORT: Mapping[str, Any] = {
         "directories": ["/var/lib/numavm"],
         "realtime": True,
         "lockedMemory": True,
+        "bridges": ["br0"],
+        "networks": ["default"],
         "pciDevices": [{"address": "0000:65:00.0"}, {"vendor": "8086", "device": "10d3"}],
     },
     "pciDevices": [
