@@ -1,6 +1,7 @@
 """Changes of a running VM, from an acknowledged patch to what libvirt shows, against the bare virsh command.
 
 The same guest twice: NumaVM's, and a copy of its domain that only virsh touches. Both are judged by libvirt's live XML.
+vCPUs only come, one a round: of an emulated guest, as this machine's are, they go by a restart.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Operation:
     done: Callable[[etree._Element], bool]
 
 
-def operations(files: Path) -> Sequence[Operation]:
-    """Return the changes in an order that ends where it began."""
+def operations(files: Path, number: int) -> Sequence[Operation]:
+    """Return the changes of a round; but for one more vCPU it ends where it began."""
     file = files / "dimm.xml"
     file.write_text(_DIMM)
     virtio = {"name": "v0", "cell": 0, "size": "256Mi"}
@@ -58,9 +59,11 @@ def operations(files: Path) -> Sequence[Operation]:
         return {"memory": {"balloon": {"target": target}}}
 
     return (
-        Operation("vCPU on", {"cpu": {"sockets": 2}}, ("setvcpu", _BARE, "1", "--enable"), _on(2)),
         Operation(
-            "vCPU off", {"cpu": {"sockets": 1}}, ("setvcpu", _BARE, "1", "--disable"), _on(1)
+            "vCPU on",
+            {"cpu": {"sockets": number + 2}},
+            ("setvcpu", _BARE, str(number + 1), "--enable"),
+            _on(number + 2),
         ),
         Operation(
             "virtio-mem up",
@@ -96,8 +99,8 @@ def run(console: Console) -> list[Table]:
             copy = _copy(connection, connection.lookupByUUIDString(uid))
             for one in (uid, copy):
                 _wait(connection, one, _current(64), BOOT_SECONDS)
-            for _ in track(range(ROUNDS), "changes", console=console):
-                for operation in operations(host.directory):
+            for number in track(range(ROUNDS), "changes", console=console):
+                for operation in operations(host.directory, number):
                     took = _by_spec(vms, connection, uid, operation)
                     ours.setdefault(operation.what, []).append(took)
                     took = _by_virsh(host, connection, copy, operation)
@@ -109,9 +112,10 @@ def run(console: Console) -> list[Table]:
 
 
 def _manifest() -> Manifest:
-    made = vm_manifest(_NAME, [(2, "256Mi")], boots=True, dedicated=False)
+    made = vm_manifest(_NAME, [(ROUNDS + 1, "256Mi")], boots=True, dedicated=False)
     domain = made["spec"]["domain"]
-    domain["cpu"] |= {"cores": 1, "sockets": 1, "maxSockets": 2}
+    domain["cpu"] |= {"cores": 1, "sockets": 1, "maxSockets": ROUNDS + 1}
+    domain["firmware"]["kernelBoot"]["args"] += " memhp_default_state=online_movable"
     domain["memory"] = {"maxGuest": "2Gi", "balloon": {"model": "virtio", "target": "256Mi"}}
     virtio = {"name": "v0", "cell": 0, "size": "256Mi", "virtioMem": {"requested": "64Mi"}}
     domain["devices"] = {"memory": [virtio]}
