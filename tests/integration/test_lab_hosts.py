@@ -181,6 +181,7 @@ def test_nothing_inside_can_write_to_this_machines_root_file_system(host: LabHos
     assert not [path for path in ("/etc", "/var") if Path(path, "numavm-was-here").exists()]
 
 
+@pytest.mark.long  # the end-to-end suite does the same by way of the product
 def test_a_kvm_guest_lies_on_the_nodes_it_is_bound_to_and_sees_its_cells(host: LabHost) -> None:
     kernel, initrd = witness_images()
     for image, name in ((kernel, "vmlinuz"), (initrd, "initrd")):
@@ -227,6 +228,7 @@ def test_running_up_again_leaves_a_running_host_alone(lab: Lab, host: LabHost) -
         lab.up([SPEC.model_copy(update={"distances": None})])
 
 
+@pytest.mark.long  # the end-to-end suite does the same by way of the product
 def test_a_power_cut_ends_everything_at_once_and_the_host_comes_back_as_it_was(
     lab: Lab, host: LabHost
 ) -> None:

@@ -8,10 +8,12 @@ machine's root file system read-only, below fresh ``/run``, ``/tmp``, ``/etc`` a
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 from uuid import UUID, uuid4
 
 from filelock import FileLock
@@ -30,6 +32,8 @@ from numavm_lab.hosts.ssh import Ssh, SshKeys, make_keys
 from numavm_lab.state import ProcessTable, write_private
 
 Report = Callable[[str], None]
+_SILENT_SECONDS: Final = 200.0
+"""Five times what the slowest boot on a busy machine takes to its first word."""
 
 
 class HostState(StrEnum):
@@ -95,14 +99,26 @@ class LabHost:
     ) -> None:
         """Wait until libvirt answers inside and ssh is connected.
 
+        A host that says nothing at all for long is powered off and on again, once: a kernel under software emulation
+        now and then stands still before its first word, where this machine is very busy.
+
         Args:
-            deadline_seconds: How long to wait.
+            deadline_seconds: How long to wait, from the last time that it was powered on.
             report: Called with each new state that the host says of itself.
 
         Raises:
             ProcessFailedError: It ended, failed or took too long; the text has the end of its console.
         """
+        if not self._came_up(deadline_seconds, report, silent_seconds=_SILENT_SECONDS):
+            report("its kernel says nothing: powered off and on again")
+            self.kill()
+            self.start()
+            self._came_up(deadline_seconds, report, silent_seconds=deadline_seconds)
+
+    def _came_up(self, deadline_seconds: float, report: Report, *, silent_seconds: float) -> bool:
+        """Wait until the host is ready; return early, with False, where it said nothing for so long."""
         seen = ""
+        silent_until = time.monotonic() + silent_seconds
         for _ in polls(deadline_seconds):
             if (said := self._said()) != seen:
                 seen = said
@@ -114,7 +130,9 @@ class LabHost:
             if said == "ready":
                 self._keep_capabilities()
                 self._connect()
-                return
+                return True
+            if not said and time.monotonic() > silent_until:
+                return False
         raise self._failure(f"not ready after {deadline_seconds:.0f} s (now: {seen or 'kernel'})")
 
     def exec(
