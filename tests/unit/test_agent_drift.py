@@ -11,6 +11,7 @@ from numavm_agent.reconcile.drift import balloon_drifted, drifted_groups
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.placement import PlacedModule
 from numavm_api.quantity import MEBIBYTE, Bytes
 from support.agent_values import claim
 
@@ -65,3 +66,19 @@ def test_groups_of_a_strictly_bound_domain_are_held_to_the_claims_host_cells() -
     assert drifted_groups(held, allowed) == {"b": wrong, "c": right | wrong}
     soft = [cell.model_copy(update={"mode": BindingMode.PREFERRED}) for cell in held.cells]
     assert drifted_groups(held.model_copy(update={"cells": soft}), allowed) == {}
+
+
+def test_the_host_cells_of_modules_that_lie_apart_are_the_claims_too() -> None:
+    """Held to the cells of the guest alone, the kernel moved a module's pages to them (measured)."""
+    held = claim()
+    module = PlacedModule(
+        name="m",
+        cell=0,
+        host_cells=CpuSet.of(7),
+        mode=BindingMode.STRICT,
+        memory=mib(128),
+        page_size=Bytes(2 * MEBIBYTE),
+    )
+    apart = held.model_copy(update={"modules": [module]})
+    assert drifted_groups(apart, {"a": held.host_cells | CpuSet.of(7)}) == {}
+    assert drifted_groups(apart, {"a": held.host_cells}) == {"a": held.host_cells}

@@ -7,9 +7,11 @@ import pytest
 from numavm_agent.domain.foreign import narrow_pins
 from numavm_agent.domain.model import CannotRender, HostFacts
 from numavm_agent.domain.pins import Pins, settled_pins, starting_pins
+from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
 from numavm_api.numahost import EffectivePools
-from numavm_api.placement import Placement
+from numavm_api.placement import PlacedModule, Placement
+from numavm_api.quantity import Bytes
 from support.domains import claim_for, facts_of, spec_of, vm_of
 
 DEDICATED = {"cpu": {"dedicatedCpuPlacement": True}}
@@ -149,6 +151,24 @@ def test_the_start_is_wide_but_leaves_other_vms_cpus_alone() -> None:
 
     assert str(wide.emulator) == "0-2,4-6"
     assert wide.vcpus == settled_pins(placement, busy, host.cells, others).vcpus
+
+
+def test_the_start_is_as_wide_as_a_module_that_lies_apart() -> None:
+    host = facts_of(2, cpus=4)
+    placement = claim(DEDICATED, facts_of(1, cpus=4), cells=1)
+    module = PlacedModule(
+        name="m",
+        cell=0,
+        host_cells=CpuSet.of(1),
+        mode=BindingMode.STRICT,
+        memory=Bytes(2**27),
+        page_size=Bytes(4096),
+    )
+    apart = placement.model_copy(update={"modules": [module]})
+
+    wide = starting_pins(apart, host.pools, host.cells, host.held)
+    assert not wide.emulator.isdisjoint(host.cells[1])
+    assert settled_pins(apart, host.pools, host.cells, host.held).emulator.isdisjoint(host.cells[1])
 
 
 def test_the_start_may_use_a_whole_cell_only_where_it_has_nothing_of_its_own_there() -> None:

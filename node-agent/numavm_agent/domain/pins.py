@@ -7,7 +7,7 @@ pools change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from numavm_agent.domain.model import CannotRender
 from numavm_api.cpuset import CpuSet
@@ -28,6 +28,8 @@ class Pins:
     """Host CPUs for I/O threads that hold none of their own; None: those of the emulator."""
     io_threads: tuple[CpuSet, ...] = ()
     """Host CPUs of I/O threads that hold some, in the order of their ids."""
+    taking_memory: CpuSet = field(default=CpuSet(), compare=False)
+    """Where the emulator may run while QEMU takes memory, at start or for a module: no promise, so not compared."""
 
     def of_io_thread(self, position: int) -> CpuSet:
         """Return the host CPUs of an I/O thread, by its position among the ids."""
@@ -69,6 +71,9 @@ def settled_pins(
         floating=emulator,
         io_threads=tuple(placement.io_thread_cpus)
         or _io_thread_pins(placement, pools, cells, emulator, vm),
+        taking_memory=_while_taking_memory(
+            emulator | CpuSet.union_of(vcpus.values()), placement, pools, cells
+        ),
     )
 
 
@@ -79,24 +84,30 @@ def starting_pins(
     held: CpuSet,
     vm: EffectiveVM | None = None,
 ) -> Pins:
-    """Return the affinities at start: the emulator may run on every host cell of the VM.
-
-    Immediate allocation runs its threads on the CPUs of each bound host cell, and QEMU does not
-    start where the emulator may use none of them ("Setting CPU affinity failed", measured). The
-    VM's own CPUs and those it may float over are enough; CPUs of other VMs are left alone. Only
-    where a host cell has neither, all its CPUs are taken for that moment.
+    """Return the affinities at start: the emulator may run on every host cell of the VM's memory.
 
     Raises:
         CannotRender: as `settled_pins`.
     """
     settled = settled_pins(placement, pools, cells, held, vm)
-    own = settled.emulator | placement.dedicated_cpus | CpuSet.union_of(settled.vcpus.values())
-    floating = own | ((pools.shared | pools.housekeeping) & cpus_of(placement.host_cells, cells))
-    wide = floating
-    for cell in placement.host_cells:
-        if floating.isdisjoint(cells[cell]):
-            wide = wide | cells[cell]
-    return replace(settled, emulator=wide)
+    return replace(settled, emulator=settled.taking_memory)
+
+
+def _while_taking_memory(
+    settled: CpuSet, placement: Placement, pools: EffectivePools, cells: Mapping[int, CpuSet]
+) -> CpuSet:
+    """Return where the emulator may run while QEMU takes memory on each host cell that it is bound to.
+
+    Immediate allocation runs its threads on the CPUs of each bound host cell, those of modules too, and QEMU does
+    not start, or take a module, where the emulator may use none of them ("Setting CPU affinity failed", measured).
+    The VM's own CPUs and those it may float over are enough; CPUs of other VMs are left alone. Only where a host
+    cell has neither, all its CPUs are taken for that moment.
+    """
+    own = settled | placement.dedicated_cpus
+    bound = placement.memory_host_cells
+    floating = own | ((pools.shared | pools.housekeeping) & cpus_of(bound, cells))
+    bare = [cells[cell] for cell in bound if cell in cells and floating.isdisjoint(cells[cell])]
+    return floating | CpuSet.union_of(bare)
 
 
 def cpus_of(host_cells: CpuSet, cells: Mapping[int, CpuSet]) -> CpuSet:

@@ -36,7 +36,9 @@ def drifted_groups(placement: Placement, allowed: Mapping[str, CpuSet]) -> dict[
     """
     if not {cell.mode for cell in placement.cells} <= _HARD:
         return {}
-    return {group: cells for group, cells in allowed.items() if cells != placement.host_cells}
+    return {
+        group: cells for group, cells in allowed.items() if cells != placement.memory_host_cells
+    }
 
 
 def balloon_drifted(seen: BalloonSeen | None, spec: NumaVMSpec, reached: Bytes | None) -> bool:
@@ -124,7 +126,7 @@ class DriftWatch:
         if restores or memory.groups_told != frozenset(drifted):
             memory.groups_told = frozenset(drifted)
             where = ", ".join(sorted({str(cells) for cells in drifted.values()}))
-            cells = domain.record.placement.host_cells
+            cells = domain.record.placement.memory_host_cells
             what = f"the host cells that its memory may be on: {where} instead of {cells}"
             self._tell(domain, "Binding", what, drift)
         if restores:

@@ -6,6 +6,8 @@ what is missing, looks again, and writes into the metadata what it then saw.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -113,13 +115,25 @@ class LiveJobs:
         named = {
             one.name for one in spec.domain.devices.memory if one.dimm and one.dimm.slot is not None
         }
+        with self._taking_memory(uid, pins) if plan.plug else nullcontext():
+            for module in vm.modules:
+                if module.name in plan.plug:
+                    # libvirt finds the slot where the spec names none, for others may have taken it.
+                    slot = module.slot if module.name in named else None
+                    xml = module_xml(replace(module, slot=slot), placement)
+                    self.jobs.hypervisor.attach(uid, xml)
         for module in vm.modules:
-            if module.name in plan.plug:
-                # libvirt finds the slot where the spec names none, for others may have taken it.
-                slot = module.slot if module.name in named else None
-                self.jobs.hypervisor.attach(uid, module_xml(replace(module, slot=slot), placement))
-            elif module.name in plan.resize and module.requested is not None:
+            if module.name in plan.resize and module.requested is not None:
                 self.jobs.hypervisor.resize(uid, alias_of(module.name), module.requested)
+
+    @contextmanager
+    def _taking_memory(self, uid: str, pins: Pins) -> Iterator[None]:
+        """Let the emulator run where it must to take memory; an agent killed meanwhile leaves a drift to put back."""
+        self.jobs.hypervisor.pin_emulator(uid, pins.taking_memory)
+        try:
+            yield
+        finally:
+            self.jobs.hypervisor.pin_emulator(uid, pins.emulator)
 
     def set_balloon(self, uid: str, before: NumaVMSpec, after: NumaVMSpec) -> None:
         """Set target and period of the balloon where they change; after modules, which a target may count on."""

@@ -63,10 +63,12 @@ class Seen:
 
 def next_step(seen: Seen, target: Placement) -> Step:
     """Return what is next for a domain on its way to `target`."""
-    cells = target.host_cells
+    cells = target.memory_host_cells
+    is_open = all(cells <= allowed for allowed in seen.allowed.values())
+    if (seen.astray or seen.unplugged) and not is_open:
+        return Step.WIDEN
     if seen.astray:
-        is_open = all(cells <= allowed for allowed in seen.allowed.values())
-        return Step.MOVE if is_open else Step.WIDEN
+        return Step.MOVE
     if seen.off or seen.unplugged:
         return Step.PLUG
     if not seen.threads_right:
@@ -82,13 +84,13 @@ def widened(seen: Seen, target: Placement) -> list[tuple[str, CpuSet]]:
     One set for all: each group's write rebinds the policies of the whole process, and a different set would map the
     same policy twice.
     """
-    together = target.host_cells | CpuSet.union_of(seen.allowed.values())
+    together = target.memory_host_cells | CpuSet.union_of(seen.allowed.values())
     return [(group, together) for group, cells in seen.allowed.items() if cells != together]
 
 
 def narrowed(seen: Seen, target: Placement) -> list[tuple[str, CpuSet]]:
     """Return what each group is to be allowed at the end, inner groups first."""
-    cells = target.host_cells
+    cells = target.memory_host_cells
     inner_first = reversed(list(seen.allowed.items()))
     return [(group, cells) for group, allowed in inner_first if allowed != cells]
 

@@ -146,7 +146,7 @@ class RehomeJobs:
             DomainMissing: it has ended.
             HostFaultError: the kernel refuses.
         """
-        cells = settling.placement.host_cells
+        cells = settling.placement.memory_host_cells
         self._allow([(group, cells) for group in groups])
         return self.correct(settling)
 
