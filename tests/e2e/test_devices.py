@@ -71,50 +71,19 @@ CONVENTIONAL = booting(
     memory={"balloon": {"target": f"{TARGET}Mi", "statsPeriodSeconds": 2, "cell": 1}},
     devices={"interfaces": [{"name": "net", "cell": 0, "model": "virtio"}]},
 )
-SLOW_CELL, WRITTEN = 160, 64
-"""MiB of a cell of slow memory, and of what its guest writes to."""
-APART = vm_manifest("apart", [(1, "96Mi")])
-"""An idle VM on host cell 0 with a module in huge pages of host cell 1."""
-APART["spec"]["domain"]["cpu"]["numa"]["cells"][0]["hostBinding"] = {"hostCells": "0"}
-APART["spec"]["domain"] |= {
-    "memory": {"maxGuest": "1Gi", "slots": 2},
-    "devices": {
-        "memory": [
-            {
-                "name": "stick",
-                "cell": 0,
-                "size": f"{DIMM}Mi",
-                "dimm": {},
-                "hostBinding": {"hostCells": "1"},
-                "hugepages": {"pageSize": "2Mi"},
-            }
-        ]
-    },
-}
-TIERED = vm_manifest("tiered", [(1, "128Mi")], boots=True)
-"""A guest with slow memory in a cell of its own, to which it writes."""
-TIERED["spec"]["domain"]["cpu"]["numa"]["cells"].append(
-    {"id": 1, "memory": f"{SLOW_CELL}Mi", "hostCellClass": "CXL"}
-)
-TIERED["spec"]["domain"]["memory"] = {"backing": {"allocation": "OnDemand"}}
-TIERED["spec"]["domain"]["firmware"]["kernelBoot"]["args"] += f" numavm.write=1:{WRITTEN}M"
-SLOW = 2
-"""The host cell without CPUs."""
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A whole of its own, with the one host."""
     directory = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
+    plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
+    made = Stack(directory, plane=plane, progress=print)
     try:
-        plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
-        made = Stack(directory, plane=plane, progress=print)
-        try:
-            made.up(load_hosts(HOSTS))
-            yield made
-        finally:
-            made.down()
+        made.up(load_hosts(HOSTS))
+        yield made
     finally:
+        made.down()
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -131,9 +100,8 @@ def vms(stack: Stack) -> Iterator[Vms]:
         made.patch_host(HOST, permitted={"pciDevices": [CARD]})
         made.create(EXPRESS)
         made.create(CONVENTIONAL)
-        made.create(APART)
         yield made
-        made.delete_and_wait("express", "conventional", "apart")
+        made.delete_and_wait("express", "conventional")
 
 
 def figures(vm: Manifest) -> dict[str, Any]:
@@ -280,51 +248,3 @@ def test_behind_a_conventional_expander_the_guest_sees_the_node_of_the_cell(
 
     assert [nic.node for nic in seen.nics] == [0]
     assert balloons == [1]
-
-
-def test_a_module_may_lie_apart_from_its_guest_cell_in_pages_of_its_own(
-    host: LabHost, vms: Vms
-) -> None:
-    vm = vms.wait_ready("apart", 180)
-    view = kernel_view(host, vm["metadata"]["uid"])
-    assert view is not None
-    found = {
-        size // MEBIBYTE: (cell, one.huge)
-        for one in view.mappings
-        if one.policy == "bind"
-        for cell, size in one.resident_bytes.items()
-    }
-
-    assert found == {96: (0, False), DIMM: (1, True)}
-    (module,) = vm["status"]["placement"]["modules"]
-    assert (module["hostCells"], module["pageSize"]) == ("1", "2Mi")
-
-
-def test_a_cell_without_cpus_has_the_class_that_its_hmat_tells(vms: Vms) -> None:
-    cells = {cell["id"]: cell["class"] for cell in vms.host(HOST)["status"]["cells"]}
-
-    assert cells == {0: "DRAM", 1: "DRAM", SLOW: "CXL"}
-
-
-@pytest.mark.long
-def test_a_guest_cell_of_a_class_takes_its_pages_there(host: LabHost, vms: Vms) -> None:
-    vms.create(TIERED)
-    vm = vms.wait_ready("tiered", 300)
-
-    def slow_memory() -> int:
-        view = kernel_view(host, vm["metadata"]["uid"])
-        assert view is not None
-        (cell,) = [one for one in view.mappings if str(one.nodeset) == str(SLOW)]
-        assert set(cell.resident_bytes) <= {SLOW}
-        return cell.resident_bytes.get(SLOW, 0) // MEBIBYTE
-
-    written = wait_for(
-        slow_memory,
-        until=lambda mebibytes: mebibytes >= WRITTEN,
-        deadline_seconds=180,
-        poll_seconds=1,
-        describe="the guest has written to its slow memory",
-    )
-    assert written <= SLOW_CELL
-    assert home_of(vm)[0] != home_of(vm)[1] == SLOW
-    vms.delete_and_wait("tiered")

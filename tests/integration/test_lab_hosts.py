@@ -155,7 +155,7 @@ def test_a_service_runs_until_it_is_stopped_and_its_log_is_read_outside(host: La
     argv = ["/bin/sh", "-c", script]
     log = host.start_service("sample", argv, environment={"A": "a b"})
     wait_for(
-        log.read_text,
+        lambda: log.read_text() if log.exists() else "",
         until=lambda seen: "started a b" in seen,
         deadline_seconds=60,
         describe="the service's first line in its log",
