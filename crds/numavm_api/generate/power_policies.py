@@ -8,6 +8,7 @@ has every right within one namespace cannot grant it to themselves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from numavm_api.base import GROUP
@@ -40,22 +41,51 @@ def _host_paths(root: str) -> str:
     )
 
 
-HOST_PATHS: Final = Policy(
-    name="numavm-host-paths",
+def _named(
+    *,
+    power: str,
+    policy: str,
+    description: str,
+    said: str,
+    refused: str,
+    names_in: Callable[[str], str],
+) -> Policy:
+    """Return the policy that whoever names a thing of the host which the VM did not name before may use a power.
+
+    Args:
+        power: The resource that the authorizer is asked for.
+        policy: Its name.
+        description: What it is for.
+        said: The beginning of the refusal, up to the names.
+        refused: What the caller may not use.
+        names_in: From `object` or `oldObject` to the expression for the names in it.
+    """
+    return Policy(
+        name=policy,
+        description=description,
+        resources=["numavms"],
+        variables={
+            "old": f"oldObject == null ? [] : {names_in('oldObject')}",
+            "new": f"({names_in('object')}).filter(x, !(x in variables.old))",
+        },
+        validations=[
+            Validation(
+                f"variables.new.size() == 0 || {_may_use(power)}",
+                f"'{said} ' + variables.new.join(', ') + ', but ' + request.userInfo.username + ' may not use {refused}: "
+                + _remedy(power),
+                "Forbidden",
+            ),
+        ],
+    )
+
+
+HOST_PATHS: Final = _named(
+    power="hostpaths",
+    policy="numavm-host-paths",
     description="A new path of the host in a NumaVM needs the permission to use hostpaths.",
-    resources=["numavms"],
-    variables={
-        "old": f"oldObject == null ? [] : {_host_paths('oldObject')}",
-        "new": f"({_host_paths('object')}).filter(p, !(p in variables.old))",
-    },
-    validations=[
-        Validation(
-            f"variables.new.size() == 0 || {_may_use('hostpaths')}",
-            "'spec names host paths ' + variables.new.join(', ') + ', but ' + request.userInfo.username + ' may not use them: "
-            + _remedy("hostpaths"),
-            "Forbidden",
-        ),
-    ],
+    said="spec names host paths",
+    refused="them",
+    names_in=_host_paths,
 )
 
 _CPU: Final = "?spec.?domain.?cpu"
@@ -104,30 +134,29 @@ LOCKED_MEMORY: Final = Policy(
 )
 
 
-def _network_policy(power: str, kind: str, what: str) -> Policy:
-    """Return the policy that whoever connects a VM to a thing of the host it was not connected to may use its kind."""
-    names = f"?spec.?networks.orValue([]).map(n, n.?{kind}.?name.orValue('')).filter(n, n != '')"
-    return Policy(
-        name=f"numavm-{power}",
-        description=f"A new {what} in a NumaVM needs the permission to use {power}.",
-        resources=["numavms"],
-        variables={
-            "old": f"oldObject == null ? [] : oldObject.{names}",
-            "new": f"(object.{names}).filter(n, !(n in variables.old))",
-        },
-        validations=[
-            Validation(
-                f"variables.new.size() == 0 || {_may_use(power)}",
-                f"'spec.networks[*].{kind}.name is ' + variables.new.join(', ') + ', but ' + request.userInfo.username"
-                f" + ' may not use {power}: " + _remedy(power),
-                "Forbidden",
-            ),
-        ],
+def _networks(kind: str) -> Callable[[str], str]:
+    """Return the expression for the bridges, or networks of libvirt, that a NumaVM names."""
+    return lambda root: (
+        f"{root}.?spec.?networks.orValue([]).map(n, n.?{kind}.?name.orValue('')).filter(n, n != '')"
     )
 
 
-BRIDGES: Final = _network_policy("bridges", "bridge", "bridge of the host")
-NETWORKS: Final = _network_policy("networks", "network", "network of the host's libvirt")
+BRIDGES: Final = _named(
+    power="bridges",
+    policy="numavm-bridges",
+    description="A new bridge of the host in a NumaVM needs the permission to use bridges.",
+    said="spec.networks[*].bridge.name is",
+    refused="bridges",
+    names_in=_networks("bridge"),
+)
+NETWORKS: Final = _named(
+    power="networks",
+    policy="numavm-networks",
+    description="A new network of the host's libvirt in a NumaVM needs the permission to use networks.",
+    said="spec.networks[*].network.name is",
+    refused="networks",
+    names_in=_networks("network"),
+)
 
 
 def _host_devices(root: str) -> str:
@@ -137,22 +166,13 @@ def _host_devices(root: str) -> str:
     return f"{devices}.map(d, d.source.?address.orValue({ids}))"
 
 
-HOST_DEVICES: Final = Policy(
-    name="numavm-host-devices",
+HOST_DEVICES: Final = _named(
+    power="hostdevices",
+    policy="numavm-host-devices",
     description="A new host device in a NumaVM needs the permission to use hostdevices.",
-    resources=["numavms"],
-    variables={
-        "old": f"oldObject == null ? [] : {_host_devices('oldObject')}",
-        "new": f"({_host_devices('object')}).filter(d, !(d in variables.old))",
-    },
-    validations=[
-        Validation(
-            f"variables.new.size() == 0 || {_may_use('hostdevices')}",
-            "'spec names host devices ' + variables.new.join(', ') + ', but ' + request.userInfo.username + ' may not use them: "
-            + _remedy("hostdevices"),
-            "Forbidden",
-        ),
-    ],
+    said="spec names host devices",
+    refused="them",
+    names_in=_host_devices,
 )
 
 TEARDOWN: Final = Policy(
