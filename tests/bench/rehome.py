@@ -8,19 +8,15 @@ run in a lab host with two cells: the ratio means something, the figures themsel
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-import tempfile
 import time
 from datetime import datetime
-from pathlib import Path
 
 from rich.console import Console
 
 from bench.report import Table, median
-from numavm_lab.controlplane.plane import ControlPlane
 from numavm_lab.hosts import LabHost, demo_hosts
-from numavm_lab.stack import Stack
+from support.lab_stacks import lab_stack
 from support.vms import Manifest, Vms, vm_manifest
 
 MEBIBYTES = 256
@@ -49,21 +45,11 @@ for number in range(int(sys.argv[2]) + 1):
 
 def run(console: Console) -> list[Table]:
     """Measure both on one host."""
-    directory = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
-    stack = Stack(
-        directory,
-        plane=ControlPlane(directory / "cluster", unsafe_no_fsync=True),
-        progress=lambda step: console.print(f"  {step}", highlight=False),
-    )
-    try:
-        stack.up([host for host in demo_hosts() if host.name == "host-a"])
+    hosts = [host for host in demo_hosts() if host.name == "host-a"]
+    with lab_stack(hosts, lambda step: console.print(f"  {step}", highlight=False)) as stack:
         with stack.admin() as api:
-            vms = Vms(api, "default")
-            ours, whole = rehome(vms)
+            ours, whole = rehome(Vms(api, "default"))
         bare = bare_move(stack.lab.host("host-a"))
-    finally:
-        stack.down()
-        shutil.rmtree(directory, ignore_errors=True)
     return [_table(ours, whole, bare)]
 
 

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kubernetes import client
 
-from numavm_lab.controlplane.plane import ControlPlane
 from numavm_lab.hosts import LabHost, demo_hosts
 from numavm_lab.stack import Stack
+from support.lab_stacks import lab_stack
 from support.vms import Vms
 from support.wait import wait_for
 
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The running whole. Its directory is short: socket paths below it are limited to 107 bytes."""
-    directory = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
-    plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
-    made = Stack(directory, plane=plane, progress=print)
-    try:
-        made.up(demo_hosts())
+    """The running whole."""
+    with lab_stack(demo_hosts()) as made:
         yield made
-    finally:
-        made.down()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

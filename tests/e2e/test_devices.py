@@ -6,8 +6,6 @@ and a network card on the bus of its cell 1.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,14 @@ from typing import Any
 import pytest
 
 from numavm_api.cpuset import CpuSet
-from numavm_lab.controlplane.plane import ControlPlane
-from numavm_lab.guest import Report, parse_reports
+from numavm_lab.guest import Report
 from numavm_lab.hosts import LabHost
 from numavm_lab.hosts.model import load_hosts
 from numavm_lab.kernel_view import KernelView, kernel_view
 from numavm_lab.stack import Stack
+from support.guests import wait_report
+from support.lab_stacks import lab_stack
 from support.vms import Manifest, Vms, is_ready, vm_manifest
-from support.wait import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -76,15 +74,8 @@ CONVENTIONAL = booting(
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A whole of its own, with the one host."""
-    directory = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
-    plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
-    made = Stack(directory, plane=plane, progress=print)
-    try:
-        made.up(load_hosts(HOSTS))
+    with lab_stack(load_hosts(HOSTS)) as made:
         yield made
-    finally:
-        made.down()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +124,8 @@ def conventional(vms: Vms) -> Manifest:
 
 def report_of(host: LabHost, vm: Manifest, until: Callable[[Report], bool]) -> Report:
     """Return the guest's newest report, once it is as `until` wants it."""
-    words = ["sh", "-c", 'cat /var/log/libvirt/qemu/*_"$1"*serial*.log', "serial"]
-    uid = vm["metadata"]["uid"]
-    reports = wait_for(
-        lambda: parse_reports(host.exec([*words, uid[:8]], check=False).stdout),
-        until=lambda seen: bool(seen) and until(seen[-1]),
-        deadline_seconds=180,
-        poll_seconds=1,
-        describe=f"a report of {vm['metadata']['name']}",
-    )
-    return reports[-1]
+    about = f"a report of {vm['metadata']['name']}"
+    return wait_report(host, vm["metadata"]["uid"], until, describe=about)
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.quantity import parse_bytes
-from numavm_lab.guest import Report, parse_reports
+from numavm_lab.guest import Report
 from numavm_lab.hosts import LabHost
 from numavm_lab.kernel_view import kernel_view
+from support.guests import wait_report
 from support.vms import Manifest, Vms, condition, is_ready, vm_manifest
-from support.wait import wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 
@@ -75,25 +75,14 @@ def guest_says(
     host: LabHost, uid: str, base: Mapping[int, int], more: Mapping[int, int], *, cpus: str
 ) -> Report:
     """Wait until the guest's last word is these CPUs, and so many MiB more than `base` on each node."""
-    script = 'cat /var/log/libvirt/qemu/*_"$1"*serial*.log'
-    words = ["sh", "-c", script, "serial", uid[:8]]
     expected = {cell: size + more.get(cell, 0) * 1024 for cell, size in base.items()}
-
-    def said(reports: list[Report]) -> bool:
-        return (
-            bool(reports)
-            and str(reports[-1].online_cpus) == cpus
-            and expected in ({}, memory_of(reports[-1]))
-        )
-
-    reports = wait_for(
-        lambda: parse_reports(host.exec(words, check=False).stdout)[-1:],
-        until=said,
+    return wait_report(
+        host,
+        uid,
+        lambda seen: str(seen.online_cpus) == cpus and expected in ({}, memory_of(seen)),
         deadline_seconds=300,
-        poll_seconds=1,
         describe=f"the guest says CPUs {cpus}, memory {expected} KiB",
     )
-    return reports[-1]
 
 
 def assert_the_host_confirms(host: LabHost, vm: Manifest, more: Mapping[int, int]) -> None:

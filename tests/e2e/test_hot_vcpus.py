@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from numavm_lab.guest import Report, parse_reports
+from numavm_lab.guest import Report
 from numavm_lab.hosts import LabHost
 from numavm_lab.kernel_view import kernel_view
+from support.guests import wait_report
 from support.vms import Manifest, Vms, condition, is_ready, vm_manifest
-from support.wait import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -75,20 +75,13 @@ def settled(vms: Vms) -> Manifest:
 
 def report_once(host: LabHost, uid: str, *, cpus: str, memory_kib: int | None = None) -> Report:
     """Wait until the guest's last word is these CPUs, and this memory on its only node."""
-    script = 'cat /var/log/libvirt/qemu/*_"$1"*serial*.log'
-    words = ["sh", "-c", script, "serial", uid[:8]]
-
-    def said(reports: list[Report]) -> bool:
-        return bool(reports) and (
-            str(reports[-1].online_cpus) == cpus
-            and memory_kib in (None, reports[-1].nodes[0].memory_kib)
-        )
-
-    reports = wait_for(
-        lambda: parse_reports(host.exec(words, check=False).stdout)[-1:],
-        until=said,
+    return wait_report(
+        host,
+        uid,
+        lambda seen: (
+            str(seen.online_cpus) == cpus and memory_kib in (None, seen.nodes[0].memory_kib)
+        ),
         deadline_seconds=120,
         poll_seconds=0.5,
         describe=f"the guest says CPUs {cpus}, memory {memory_kib}",
     )
-    return reports[-1]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from numavm_api.cpuset import CpuSet
-from numavm_lab.guest import Report, parse_reports
+from numavm_lab.guest import Report
 from numavm_lab.guest.report import GuestAccess, GuestCache
 from numavm_lab.hosts import LabHost
 from numavm_lab.kernel_view import GuestMapping, KernelView, kernel_view
 from numavm_lab.stack import Stack
+from support.guests import wait_report
 from support.vms import Manifest, Vms, vm_manifest
-from support.wait import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -109,15 +109,7 @@ def kernel(host: LabHost, vm: Manifest) -> KernelView:
 
 @pytest.fixture(scope="module")
 def guest(host: LabHost, vm: Manifest) -> Report:
-    script = 'cat /var/log/libvirt/qemu/*_"$1"*serial*.log'
-    words = ["sh", "-c", script, "serial", vm["metadata"]["uid"][:8]]
-    reports = wait_for(
-        lambda: parse_reports(host.exec(words, check=False).stdout),
-        deadline_seconds=180,
-        poll_seconds=1,
-        describe="the guest's report on its serial console",
-    )
-    return reports[-1]
+    return wait_report(host, vm["metadata"]["uid"])
 
 
 def memory_of(kernel: KernelView, cell: int) -> GuestMapping:

@@ -8,13 +8,13 @@ import pytest
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.quantity import parse_bytes
-from numavm_lab.guest import Report, parse_reports
+from numavm_lab.guest import Report
 from numavm_lab.hosts import LabHost
 from numavm_lab.kernel_view import KernelView, kernel_view
 from numavm_lab.stack import Stack
 from support.examples import example
+from support.guests import wait_report
 from support.vms import Manifest, Vms, condition
-from support.wait import wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -46,20 +46,7 @@ def kernel(host: LabHost, two_cells: Manifest) -> KernelView:
 @pytest.fixture(scope="module")
 def guest(host: LabHost, two_cells: Manifest) -> Report:
     """The guest's own report on its serial console."""
-    uid = two_cells["metadata"]["uid"]
-    reports = wait_for(
-        lambda: parse_reports(serial_console(host, uid)),
-        deadline_seconds=300,
-        poll_seconds=1,
-        describe="the guest's report on its serial console",
-    )
-    return reports[-1]
-
-
-def serial_console(host: LabHost, uid: str) -> str:
-    """Return what a guest has printed."""
-    script = 'cat /var/log/libvirt/qemu/*_"$1"*serial*.log'
-    return host.exec(["sh", "-c", script, "serial", uid[:8]], check=False).stdout
+    return wait_report(host, two_cells["metadata"]["uid"], deadline_seconds=300)
 
 
 def test_each_vcpu_thread_is_allowed_on_exactly_its_one_cpu(

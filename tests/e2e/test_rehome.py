@@ -13,6 +13,7 @@ import pytest
 from numavm_api.cpuset import CpuSet
 from numavm_api.killpoints import KILL_POINT_VARIABLE, OPERATION_POINTS, KillPoint
 from numavm_api.quantity import parse_bytes
+from numavm_lab.demo.proof import guest_console
 from numavm_lab.guest import Writer, parse_pauses, parse_writers
 from numavm_lab.hosts import LabHost
 from numavm_lab.kernel_view import KernelView, kernel_view
@@ -59,17 +60,11 @@ def move(vms: Vms, name: str, where: Mapping[int, int]) -> Manifest:
     return vms.patch(name, domain={"cpu": {"numa": {"cells": cells}}})
 
 
-def console(host: LabHost, vm: Manifest) -> str:
-    script = 'cat /var/log/libvirt/qemu/*_"$1"*serial*.log'
-    uid = vm["metadata"]["uid"][:8]
-    return host.exec(["sh", "-c", script, "serial", uid], check=False).stdout
-
-
 def rounds_later(host: LabHost, vm: Manifest, before: Mapping[int, Writer]) -> dict[int, Writer]:
     """Wait until both writers of the guest have done some more rounds, and return their words."""
 
     def later() -> dict[int, Writer]:
-        now = parse_writers(console(host, vm))
+        now = parse_writers(guest_console(host, vm["metadata"]["uid"]))
         return {
             node: writer
             for node, writer in now.items()
@@ -139,7 +134,7 @@ def test_two_cells_change_places_and_come_back_with_their_data(
         assert_the_kernel_confirms(host_a, vms.get("mover"), where)
     after = kernel_view(host_a, vm["metadata"]["uid"])
     assert (qemu and qemu.pid) == (after and after.pid)
-    pauses = parse_pauses(console(host_a, vm))
+    pauses = parse_pauses(guest_console(host_a, vm["metadata"]["uid"]))
     record_property("longest_pause_milliseconds", pauses[-1].longest_milliseconds)
     assert pauses[-1].longest_milliseconds < LONGEST_PAUSE_MILLISECONDS
 

@@ -5,19 +5,17 @@ The host is one of its own, with a cell without CPUs of which its HMAT says that
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from numavm_api.cpuset import CpuSet
-from numavm_lab.controlplane.plane import ControlPlane
 from numavm_lab.hosts import LabHost
 from numavm_lab.hosts.model import load_hosts
 from numavm_lab.kernel_view import kernel_view
 from numavm_lab.stack import Stack
+from support.lab_stacks import lab_stack
 from support.vms import Manifest, Vms, vm_manifest
 from support.wait import wait_for
 
@@ -66,15 +64,8 @@ def tiered() -> Manifest:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A whole of its own, with the one host."""
-    directory = Path(tempfile.mkdtemp(prefix="nv-", dir="/tmp"))
-    plane = ControlPlane(directory / "cluster", unsafe_no_fsync=True, progress=print)
-    made = Stack(directory, plane=plane, progress=print)
-    try:
-        made.up(load_hosts(HOSTS))
+    with lab_stack(load_hosts(HOSTS)) as made:
         yield made
-    finally:
-        made.down()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

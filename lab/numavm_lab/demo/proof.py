@@ -88,11 +88,15 @@ def _amounts(resident: Iterable[dict[int, int]]) -> str:
     return ", ".join(f"{format_bytes(total[cell])} on N{cell}" for cell in sorted(total))
 
 
+def guest_console(host: LabHost, uid: str) -> str:
+    """Return what a guest has printed on its serial console; nothing where it printed none."""
+    script = f'cat {SERIAL_LOGS}/*_"$1"*serial*.log'
+    return host.exec(["sh", "-c", script, "serial", uid[:8]], check=False).stdout
+
+
 def guest_report(host: LabHost, uid: str) -> Report | None:
     """Return the guest's newest report on its serial console, or None where it made none."""
-    script = f'cat {SERIAL_LOGS}/*_"$1"*serial*.log'
-    done = host.exec(["sh", "-c", script, "serial", uid[:8]], check=False)
-    reports = parse_reports(done.stdout)
+    reports = parse_reports(guest_console(host, uid))
     return reports[-1] if reports else None
 
 
