@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds what the suites run and the cache lacks (ten minutes, once), then runs them in three stages:
 #   unit and golden touch nothing outside themselves: on all cores, first, so that a plain mistake shows early;
-#   integration waits more than it works: two processes (more only wait for the CPU), file by file, each with a control plane of its own; with it
-#   goes what brings up a lab of its own;
+#   integration waits about as much as it works: two processes, file by file, each with a control plane of its own (with
+#   three it took longer); with it goes what brings up a lab of its own;
 #   e2e shares one control plane and the lab's hosts, which fill the machine: in one process, so that these start once.
-# A stage without tests is a failure (pytest's exit code 5). Arguments are passed to both stages.
+# A stage without tests is a failure (pytest's exit code 5). Arguments are passed to each stage.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 selection=${SELECTION:-not long and not bench}

@@ -67,7 +67,7 @@ class Result:
 
 
 def simulate(
-    fleet: Fleet, events: Iterable[Event], expected: int, policy: Policy | None = None
+    fleet: Fleet, events: Iterable[Event], expected: int, policy: Policy
 ) -> Iterator[Result]:
     """Yield the result so far after each arrival.
 
@@ -75,7 +75,7 @@ def simulate(
         fleet: The hosts, with what is held there from the start.
         events: Who comes and when, in order of time.
         expected: How many events there are, for the samples.
-        policy: How hosts are chosen; left out: as an operator does by itself.
+        policy: How hosts are chosen.
 
     Raises:
         RejectedError: a spec in the stream is refused.
@@ -87,7 +87,7 @@ def simulate(
         while leaving and leaving[0][0] <= event.time:
             _, uid, node = heapq.heappop(leaving)
             fleet = fleet.without_claim(node, uid)
-        fleet = _decide(fleet, event, policy or Policy(), result, leaving)
+        fleet = _decide(fleet, event, policy, result, leaving)
         if number % every == 0 or number + 1 == expected:
             result.samples.append(Sample(event.time, _held(fleet)))
             result.fragmentation.append(fragmentation(fleet))

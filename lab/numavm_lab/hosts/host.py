@@ -33,7 +33,7 @@ from numavm_lab.state import ProcessTable, write_private
 
 Report = Callable[[str], None]
 _SILENT_SECONDS: Final = 200.0
-"""Five times what the slowest boot on a busy machine takes to its first word."""
+"""Beside a suite that kept both CPUs of a machine busy, a host spoke first after 10 s."""
 
 
 class HostState(StrEnum):
@@ -99,8 +99,8 @@ class LabHost:
     ) -> None:
         """Wait until libvirt answers inside and ssh is connected.
 
-        A host that says nothing at all for long is powered off and on again, once: a kernel under software emulation
-        now and then stands still before its first word, where this machine is very busy.
+        A host that says nothing at all for long is powered off and on again, once: on a very busy machine one was seen
+        to stand still before its first word.
 
         Args:
             deadline_seconds: How long to wait, from the last time that it was powered on.

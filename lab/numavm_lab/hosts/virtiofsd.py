@@ -41,15 +41,16 @@ def ensure_virtiofsd(cache: Path, report: Callable[[str], None]) -> Path:
     """
     if (found := find_virtiofsd(cache)) is not None:
         return found
-    root = _built(cache).parent.parent
+    built = _built(cache)
+    root = built.parent.parent
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / "build.lock"):  # whoever else needs it at the same time waits for it
-        if not _will_do(_built(cache)):
-            _build(root, report)
-    return _built(cache)
+        if not _will_do(built):
+            _build(built, root, report)
+    return built
 
 
-def _build(root: Path, report: Callable[[str], None]) -> None:
+def _build(built: Path, root: Path, report: Callable[[str], None]) -> None:
     report(f"building virtiofsd {PINNED_VERSION} with cargo, once, about a minute ({root})")
     what = ["virtiofsd", "--version", PINNED_VERSION, "--root", str(root)]
     argv = [_cargo(), "install", "--locked", *what]
@@ -63,7 +64,7 @@ def _build(root: Path, report: Callable[[str], None]) -> None:
             report(line.strip())
             tail = [*tail[-15:], line.rstrip()]
     shutil.rmtree(root / "target", ignore_errors=True)
-    if build.returncode != 0 or not _will_do(root / "bin" / "virtiofsd"):
+    if build.returncode != 0 or not _will_do(built):
         text = "\n".join(tail)
         raise ProcessFailedError(f"building virtiofsd failed; it needs: {_BUILD_PACKAGES}\n{text}")
 
