@@ -222,12 +222,19 @@ class LabHost:
     def stop(self, *, deadline_seconds: float = 30.0) -> None:
         """Shut the host down in order, after the deadline by force; harmless where it does not run."""
         with self._locked():
-            if self.state in {HostState.READY, HostState.FAILED}:
-                self.exec(["busybox", "poweroff"], check=False)
+            if self.state in {HostState.READY, HostState.FAILED} and self._obeys_poweroff():
                 for _ in polls(deadline_seconds):
                     if self.pid is None:
                         break
             self._machine.power_off()
+
+    def _obeys_poweroff(self) -> bool:
+        """Ask the host to shut down; False: it does not answer."""
+        try:
+            self.exec(["busybox", "poweroff"], check=False, timeout=30.0)
+        except (LabError, subprocess.TimeoutExpired):
+            return False
+        return True
 
     def kill(self) -> None:
         """Cut the power: the host ends at once, in the middle of whatever it does."""
