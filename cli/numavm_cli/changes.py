@@ -101,8 +101,8 @@ def change_of(
     status = NumaVMStatus.model_validate(stored.get("status") or {})
     old, new = _spec(stored), _spec(wanted)
     runs = status.domain is not None and status.domain.state in _RUNS
-    fixed = why_unmovable(old) or _why_fixed(status, cluster)
     running, removable = as_it_runs(old, status), NO_CPUS
+    fixed = why_unmovable(running) or _why_fixed(status, cluster)
     if runs and status.current_cpu_topology is not None:
         removable = status.current_cpu_topology.removable_vcpus or NO_CPUS
     fields = field_changes(running, new, why_fixed=fixed, removable=removable)

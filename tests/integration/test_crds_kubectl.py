@@ -10,7 +10,7 @@ from numavm_lab.controlplane.plane import ControlPlane
 from numavm_lab.errors import LabError
 from support.cluster import Callers
 from support.custom_objects import NumaHosts, NumaVMs
-from support.manifests import NO_CELLS, TWO_CELLS, changed, numavm
+from support.manifests import NO_CELLS, TWO_CELLS, Spec, changed, numavm
 from support.wait import wait_for
 
 
@@ -201,13 +201,41 @@ def test_a_plain_manifest_gives_no_warning(control_plane: ControlPlane) -> None:
     assert kubectl_warnings(control_plane, manifest) == ""
 
 
-def kubectl_warnings(plane: ControlPlane, manifest: str) -> str:
+@pytest.mark.parametrize(
+    ("base", "path"),
+    [(TWO_CELLS, "domain.cpu.numa.cells.1.memory"), (NO_CELLS, "domain.memory.guest")],
+    ids=["cells", "guest"],
+)
+def test_memory_raised_by_part_of_a_block_is_warned_of_while_the_vm_runs(
+    control_plane: ControlPlane, callers: Callers, namespace: str, base: Spec, path: str
+) -> None:
+    room = changed(changed(base, "domain.cpu.maxSockets", 2), "domain.memory.maxGuest", "8Gi")
+    vms = NumaVMs(callers.admin(), namespace)
+    vms.create("db", changed(room, path, "1Gi"))
+
+    def warnings(amount: str, method: str = "DIMM") -> str:
+        raised = changed(changed(room, path, amount), "domain.memory.hotplug.method", method)
+        return kubectl_warnings(
+            control_plane, yaml.safe_dump(numavm("db", raised, namespace)), "apply"
+        )
+
+    assert "vain in part" not in warnings("1088Mi")
+    NumaVMs(callers.operator(), namespace).patch_status("db", {"nodeName": "host-a"})
+    runs = {"domain": {"nodeName": "host-a", "state": "Running"}}
+    NumaVMs(callers.agent("host-a"), namespace).patch_status("db", runs)
+    assert "raised on a running VM by no multiple of 128Mi is vain in part" in warnings("1088Mi")
+    assert "vain in part" not in warnings("1152Mi")
+    assert "vain in part" not in warnings("960Mi")
+    assert "vain in part" not in warnings("1088Mi", "VirtioMem")
+
+
+def kubectl_warnings(plane: ControlPlane, manifest: str, verb: str = "create") -> str:
     """Return what kubectl says on its standard error."""
     done = subprocess.run(
         [
             kubectl_program(),
             f"--kubeconfig={plane.admin_kubeconfig}",
-            "create",
+            verb,
             "--dry-run=server",
             "--filename=-",
         ],

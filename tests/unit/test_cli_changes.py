@@ -110,6 +110,21 @@ def test_where_memory_cannot_be_moved_it_waits_for_a_restart_and_says_why() -> N
     assert change.restart == "host-a: 0->2,1->1"
 
 
+def test_what_was_plugged_in_for_raised_memory_holds_the_vm_where_it_is() -> None:
+    held = stored()
+    modules = [{"name": "grown-0-1", "model": "dimm", "cell": 0, "size": "512Mi"}]
+    amounts = dict.fromkeys(("guestAtBoot", "guestRequested", "guestCurrent"), "2Gi")
+    held["status"]["memory"] = {**amounts, "devices": modules}
+
+    change = change_of(held, wanted(**{CELL_0: {"hostCells": "2"}}), cluster(), None)
+
+    effect = change.fields[-1]
+    assert effect.path.endswith("hostCells")
+    assert effect.effect is Effect.RESTART
+    assert "memory modules are plugged into it" in effect.why
+    assert change.live is None
+
+
 def test_what_the_server_refuses_is_refused_field_by_field() -> None:
     new = wanted(domain__cpu__model="host-model")
     change = change_of(stored(), new, cluster(), "denied by policy")

@@ -11,7 +11,7 @@ from numavm_api.conditions import ClaimRefusalReason, Condition, ConditionType, 
 from numavm_api.cpuset import CpuSet
 from numavm_api.numavm import RunStrategy
 from numavm_api.placement import PlacedDevice, Placement
-from numavm_api.quantity import GIBIBYTE, Bytes
+from numavm_api.quantity import GIBIBYTE, MEBIBYTE, Bytes
 from numavm_api.vm_status import (
     CpuTopologyStatus,
     DomainRefusal,
@@ -171,7 +171,11 @@ def test_a_vm_that_cannot_go_where_the_spec_wants_it_is_not_ready() -> None:
 
 
 def told(
-    hot: str = "True", reason: Reason = Reason.NO_CHANGE, generation: int = 1, **module: Any
+    hot: str = "True",
+    reason: Reason = Reason.NO_CHANGE,
+    generation: int = 1,
+    bound_to: str | None = None,
+    **module: Any,
 ) -> World:
     """Return a running VM whose agent has told of its vCPUs and memory."""
     kinds = (ConditionType.HOT_VCPU_CHANGE, ConditionType.HOT_MEMORY_CHANGE)
@@ -188,7 +192,7 @@ def told(
         )
         for kind in kinds
     ]
-    made = world(conditions=conditions, domain=runs(observed_generation=1))
+    made = world(conditions=conditions, domain=runs(observed_generation=1), bound_to=bound_to)
     topology = CpuTopologyStatus(
         sockets=1, dies=1, cores=1, threads=1, online_vcpus=CpuSet.of(0), vcpus=1
     )
@@ -218,6 +222,15 @@ def test_what_a_guest_has_is_its_agents_word(
     used = in_use(told(**module))
     assert used is not None
     assert (dict(used.beside), used.vcpus) == (beside, CpuSet.of(0))
+
+
+def test_a_vm_that_was_given_more_memory_stays_where_it_is_as_its_agent_would_say() -> None:
+    grown = told(bound_to="1", name="grown-0-1", size=Bytes(128 * MEBIBYTE))
+
+    assert decide(grown) == Nothing()
+    verdict = capacity_reserved(grown)
+    assert (verdict.status, verdict.reason) == ("False", Reason.NOT_MOVABLE)
+    assert "only boot memory can be moved" in verdict.message
 
 
 def test_nothing_is_let_go_while_something_is_about_to_change() -> None:

@@ -18,6 +18,24 @@ _DEVICES: Final = "object.spec.domain.devices"
 _NUMA_LINKS: Final = f"{_CPU}.?numa.?interconnects"
 _MEMORY: Final = "object.spec.domain.memory"
 
+_OLD_MEMORY: Final = "oldObject.spec.domain.memory"
+_OLD_CELLS: Final = "oldObject.spec.domain.cpu.?numa.?cells.orValue([])"
+_RAISED_IN_PART: Final = (
+    "raised on a running VM by no multiple of 128Mi is vain in part: Linux takes memory on x86-64 into use in blocks of"
+    " 128Mi; spec.domain.memory.hotplug.method VirtioMem gives the rest too"
+)
+_IN_CELLS: Final = f"(has({_NUMA}) && {_NUMA}.cells.size() > 0)"
+_WAS_RUNNING: Final = (
+    "(oldObject != null && oldObject.?status.?domain.?state.orValue('') in ['Running', 'Paused'])"
+)
+_GROWS_BY_DIMMS: Final = f"({_WAS_RUNNING} && has({_MEMORY}.maxGuest) && {_MEMORY}.?hotplug.?method.orValue('DIMM') == 'DIMM')"
+
+
+def _in_part(new: str, old: str) -> str:
+    """Return whether a running guest's memory is raised by a part of a block."""
+    raised = f"{bytes_of(new)} - {bytes_of(old)}"
+    return f"({raised} > 0 && ({raised}) % {LINUX_BLOCK} != 0)"
+
 
 def _vain(condition: str, message: str) -> Validation:
     return Validation(f"!({condition})", f"'{message}'")
@@ -101,6 +119,16 @@ VAIN_WISHES: Final = Policy(
             f"{_DEVICES}.memory.exists(m, has(m.dimm) && {bytes_of('m.size')} % {LINUX_BLOCK} != 0)",
             "spec.domain.devices.memory[*].size of a dimm that is no multiple of 128Mi is vain in part: Linux takes memory on x86-64 into"
             " use in blocks of 128Mi",
+        ),
+        _vain(
+            f"{_GROWS_BY_DIMMS} && {_IN_CELLS} && {_NUMA}.cells.exists(c, {_OLD_CELLS}.exists(o, o.id == c.id"
+            f" && {_in_part('c.memory', 'o.memory')}))",
+            f"spec.domain.cpu.numa.cells[*].memory {_RAISED_IN_PART}",
+        ),
+        _vain(
+            f"{_GROWS_BY_DIMMS} && !{_IN_CELLS} && has({_MEMORY}.guest) && has({_OLD_MEMORY}.guest)"
+            f" && {_in_part(f'{_MEMORY}.guest', f'{_OLD_MEMORY}.guest')}",
+            f"spec.domain.memory.guest {_RAISED_IN_PART}",
         ),
     ],
 )

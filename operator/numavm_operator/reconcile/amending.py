@@ -12,6 +12,7 @@ from numavm_api.conditions import ConditionType, Reason
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import effective
 from numavm_api.effective_modules import ModuleKind
+from numavm_api.growth import as_it_runs
 from numavm_api.movable import why_unmovable
 from numavm_api.placement import Placement
 from numavm_api.quantity import Bytes
@@ -90,7 +91,8 @@ def why_fixed(world: World) -> str | None:
     if placement.devices:
         names = ", ".join(device.name for device in placement.devices)
         return f"host devices ({names}) are assigned to it, and may write to any of its pages"
-    unmovable = why_unmovable(world.vm.spec) if world.vm.spec is not None else None
+    spec = world.vm.spec
+    unmovable = why_unmovable(as_it_runs(spec, world.vm.status)) if spec is not None else None
     return unmovable or (world.host.why_fixed if world.host is not None else None)
 
 
