@@ -29,6 +29,7 @@ _KERNEL_OPTIONS = (
     "nowatchdog",  # virtual CPUs stall when this machine is busy
     "tsc=reliable",
     "no_timer_check",
+    "maxcpus=1",  # services.sh brings up the others
 )
 
 

@@ -15,6 +15,24 @@ start() {
 	LIBVIRT_LOG_OUTPUTS=3:file:/run/lab/log/libvirtd.log libvirtd -d
 }
 
+# The kernel patches itself when its first VM appears (preempt_notifier_key, in the scheduler), its first cgroup with a
+# cpuset (cpusets_enabled_key, in the page allocator) or a quota, and back when the last one goes. On several emulated
+# CPUs that is a gamble: QEMU may go on with the old translation of a patched instruction, and a guest, or the whole
+# host, stands still. So one of each is there before the other CPUs are, and for ever. 0xAE01 is KVM_CREATE_VM.
+patch_while_alone() {
+	mkdir /sys/fs/cgroup/held
+	echo '1000000 1000000' >/sys/fs/cgroup/held/cpu.max
+	if [ -e /dev/kvm ]; then
+		perl -e 'open my $kvm, "+<", "/dev/kvm" or die $!; ioctl $kvm, 0xAE01, 0 or die $!; fork and exit; sleep'
+	fi
+}
+
+bring_up_cpus() { # all but the first: the kernel was started with maxcpus=1
+	for online in /sys/devices/system/cpu/cpu[0-9]*/online; do
+		echo 1 >"$online"
+	done
+}
+
 # The first call makes libvirtd ask QEMU what it can, which takes it seconds unless it knows from an earlier boot.
 # A QEMU that never answers is not unheard of on emulated CPUs, so the call is given up and made again.
 answers() {
@@ -26,14 +44,8 @@ if [ -n "$(ls /sys/kernel/iommu_groups 2>/dev/null)" ]; then
 	modprobe vfio-pci
 fi
 
-# The kernel patches its own scheduler when its first VM appears and when its last one goes (the key
-# preempt_notifier_key). On several emulated CPUs that is a gamble: one of them can go on executing the old
-# translation of the patched instruction, and the whole host stands still, seen with KVM's VMs only. A VM without
-# CPUs that is held open for ever makes it happen once, before anything else runs. 0xAE01 is KVM_CREATE_VM.
-if [ -e /dev/kvm ]; then
-	perl -e 'open my $kvm, "+<", "/dev/kvm" or die $!; ioctl $kvm, 0xAE01, 0 or die $!; sleep' 2>/run/lab/log/kvm.log &
-fi
-
+patch_while_alone
+bring_up_cpus
 say libvirt
 start
 if ! answers; then
