@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from numavm_agent.reconcile.changes import NO_CPUS, Effect, FieldChange, field_changes
+from numavm_api.derived import settled
 from numavm_api.effective import effective
 from numavm_api.errors import RejectedError
 from numavm_api.growth import as_it_runs
@@ -105,11 +106,12 @@ def change_of(
     fixed = why_unmovable(running) or _why_fixed(status, cluster)
     if runs and status.current_cpu_topology is not None:
         removable = status.current_cpu_topology.removable_vcpus or NO_CPUS
-    fields = field_changes(running, new, why_fixed=fixed, removable=removable)
+    claim = status.placement
+    was, will = settled(running, claim), settled(new, claim)
+    fields = field_changes(was, will, why_fixed=fixed, removable=removable)
     live, no_room = _live(metadata, status, new, cluster, fixed) if runs else (None, None)
     fields = [_judged(one, refused, no_room) for one in fields]
     waits = not runs or any(one.effect is Effect.RESTART for one in fields)
-    claim = status.placement
     return Change(
         namespace=metadata["namespace"],
         name=metadata["name"],

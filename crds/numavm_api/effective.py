@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from numavm_api.backing import Allocation, BackingSource, MemoryAccess, Switch
 from numavm_api.cpu import (
+    MAX_CELLS,
     BindingMode,
     CellDistances,
     GuestCell,
@@ -203,8 +204,10 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
     numa = cpu.numa
     derived = numa.guest_mapping_passthrough if numa else None
     cells = _declared_cells(spec, numa) if numa and numa.cells else (_whole_guest_cell(spec),)
-    modules = _modules(spec, cells)
-    cells = tuple(replace(cell, plugged=plugged_into(modules, cell.id)) for cell in cells)
+    modules = _modules(spec, cells, is_split=derived is not None)
+    cells = tuple(
+        replace(cell, plugged=plugged_into(modules, None if derived else cell.id)) for cell in cells
+    )
     io_threads = effective_io_threads(spec.domain.io_threads, spec.domain.devices.disks)
     ceiling = spec.domain.memory.max_guest
     return EffectiveVM(
@@ -242,8 +245,15 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
     )
 
 
-def _modules(spec: NumaVMSpec, cells: tuple[EffectiveCell, ...]) -> tuple[EffectiveModule, ...]:
-    page_sizes = {cell.id: (cell.page_size, *cell.fallback_page_sizes) for cell in cells}
+def _modules(
+    spec: NumaVMSpec, cells: tuple[EffectiveCell, ...], *, is_split: bool
+) -> tuple[EffectiveModule, ...]:
+    sizes = [(cell.page_size, *cell.fallback_page_sizes) for cell in cells]
+    page_sizes = (
+        dict.fromkeys(range(MAX_CELLS), sizes[0])
+        if is_split
+        else dict(zip((cell.id for cell in cells), sizes, strict=True))
+    )
     return effective_modules(spec.domain.devices.memory, page_sizes, BASE_PAGE)
 
 

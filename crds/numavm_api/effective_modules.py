@@ -107,10 +107,14 @@ def effective_slots(slots: int | None, *, has_maximum: bool) -> int:
     return DEFAULT_SLOTS if has_maximum else 0
 
 
-def plugged_into(modules: Iterable[EffectiveModule], cell: int) -> Bytes:
-    """Return the memory that modules of one guest cell may hold where the cell is, in its pages."""
+def plugged_into(modules: Iterable[EffectiveModule], cell: int | None) -> Bytes:
+    """Return the memory that modules of one guest cell may hold where the cell is, in its pages; None: of any cell."""
     return Bytes(
-        sum(module.claimed for module in modules if module.cell == cell and not module.is_apart)
+        sum(
+            module.claimed
+            for module in modules
+            if not module.is_apart and cell in (None, module.cell)
+        )
     )
 
 

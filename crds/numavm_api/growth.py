@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
-from numavm_api.effective import EffectiveVM, effective
+from numavm_api.derived import grown_cells_of, split_over
+from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.effective_modules import MODULE_UNIT
 from numavm_api.memory import HotplugMethod
 from numavm_api.modules import GROWN_PREFIX, Dimm, MemoryDevice, VirtioMem
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 _WHOLE: Final = 0
-"""The only cell of a guest that names none."""
+"""The cell by which the memory of a guest is said that names no cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +52,25 @@ def as_modules(running: NumaVMSpec, wanted: NumaVMSpec) -> NumaVMSpec:
     """Return `wanted` with what it raises of a running guest's boot memory as modules.
 
     A cell whose boot memory cannot be raised while it runs keeps what `wanted` says, and waits for a restart: it falls
-    below what it booted with, the difference is no whole module, or the guest has no room or slot for one.
+    below what it booted with, the difference is no whole module, or the guest has no room or slot for one. Derived
+    cells have their memory by one number: they follow together, or wait together. How many there are must be said in
+    both specs (`derived.settled`).
     """
     boot: dict[int, Bytes] = {}
     now = effective(running)
-    modules = {cell.id: [*grown_into(running, cell.id)] for cell in now.cells}
+    modules = {cell.id: [*grown_into(running, cell.id)] for cell in _split(now).cells}
     has = list(modules.values())
     method = wanted.domain.memory.hotplug.method if wanted.domain.memory.hotplug else None
-    for cell in _raised(running, wanted):
+    raised = list(_raised(running, wanted))
+    for cell in raised:
         plugged = grown_into(running, cell.id)
         found = _modules(plugged, Bytes(cell.wanted - cell.boot), cell, method)
         if found is not None:
             boot[cell.id], modules[cell.id] = cell.boot, found
+    if now.derived_cells is not None:
+        follow = len(boot) == len(raised) > 0
+        boot = {_WHOLE: now.memory} if follow else {}
+        modules = modules if follow else dict(zip(modules, has, strict=True))
     others = wanted.domain.devices.memory
     wishes = [*others, *chain.from_iterable(modules.values())]
     if len(wishes) > max(now.slots, len(others) + sum(map(len, has))):
@@ -72,15 +80,16 @@ def as_modules(running: NumaVMSpec, wanted: NumaVMSpec) -> NumaVMSpec:
 
 def as_boot_memory(running: NumaVMSpec) -> NumaVMSpec:
     """Return a running guest's spec as its user said it: what was plugged in for raised boot memory is boot memory."""
-    grown = {
-        cell.id: Bytes(cell.memory + _amount(grown_into(running, cell.id)))
-        for cell in effective(running).cells
-        if grown_into(running, cell.id)
-    }
+    vm = effective(running)
+    grown = [one for one in running.domain.devices.memory if is_grown(one)]
     if not grown:
         return running
+    boot = {
+        cell.id: Bytes(cell.memory + _amount(one for one in grown if _is_of(vm, cell, one.cell)))
+        for cell in vm.cells
+    }
     others = [one for one in running.domain.devices.memory if not is_grown(one)]
-    return _with(running, grown, others)
+    return _with(running, boot, others)
 
 
 def as_it_runs(stored: NumaVMSpec, status: NumaVMStatus) -> NumaVMSpec:
@@ -95,11 +104,11 @@ def as_it_runs(stored: NumaVMSpec, status: NumaVMStatus) -> NumaVMSpec:
             - sum(
                 one.size if one.requested is None else one.requested
                 for one in grown
-                if one.cell == cell.id
+                if _is_of(vm, cell, one.cell)
             )
         )
         for cell in vm.cells
-        if any(one.cell == cell.id for one in grown)
+        if any(_is_of(vm, cell, one.cell) for one in grown)
     }
     if not boot or min(boot.values()) <= 0:
         return stored
@@ -119,11 +128,24 @@ def _as_device(module: ModuleStatus) -> MemoryDevice:
 
 
 def grown_cells(running: NumaVMSpec, wanted: NumaVMSpec) -> frozenset[int]:
-    """Return the guest cells whose boot memory follows `wanted` without a restart."""
+    """Return the guest cells whose boot memory follows `wanted` without a restart; 0 stands for all derived ones."""
+    now, raised = effective(running), list(_raised(running, wanted))
     rebased = {cell.id: cell.memory for cell in effective(as_modules(running, wanted)).cells}
-    return frozenset(
-        cell.id for cell in _raised(running, wanted) if rebased.get(cell.id) == cell.boot
-    )
+    if now.derived_cells is not None:
+        follow = raised and rebased[_WHOLE] == now.memory
+        return frozenset({_WHOLE} if follow else ())
+    return frozenset(cell.id for cell in raised if rebased.get(cell.id) == cell.boot)
+
+
+def _is_of(vm: EffectiveVM, cell: EffectiveCell, module_cell: int | None) -> bool:
+    """Tell whether a module belongs to a cell of the spec: where cells are derived, there is one with everything."""
+    return vm.derived_cells is not None or module_cell == cell.id
+
+
+def _split(vm: EffectiveVM) -> EffectiveVM:
+    """Return the VM with the cells that its guest has, as far as the spec says how many."""
+    count = vm.derived_cells.count if vm.derived_cells is not None else None
+    return vm if count is None else split_over(vm, count)
 
 
 def is_grown(device: MemoryDevice) -> bool:
@@ -144,15 +166,25 @@ def grown_into(spec: NumaVMSpec, cell: int) -> tuple[MemoryDevice, ...]:
 def _raised(running: NumaVMSpec, wanted: NumaVMSpec) -> Iterable[_Cell]:
     """Yield the cells of the same guest that are to have more than they booted with, or had."""
     now, then = effective(running), effective(wanted)
-    if not same_room(now, then) or None not in (now.derived_cells, then.derived_cells):
+    if not same_room(now, then) or now.derived_cells != then.derived_cells:
         return
-    wishes = {cell.id: cell for cell in then.cells}
-    for cell in now.cells:
+    cells = _split(now).cells
+    wishes = _wishes(cells, then)
+    for cell in cells:
         wish = wishes.get(cell.id)
-        if wish is None or wish.memory < cell.memory:
+        if wish is None or wish < cell.memory:
             continue
-        if wish.memory > cell.memory or grown_into(running, cell.id):
-            yield _Cell(cell.id, cell.memory, wish.memory, cell.page_size)
+        if wish > cell.memory or grown_into(running, cell.id):
+            yield _Cell(cell.id, cell.memory, wish, cell.page_size)
+
+
+def _wishes(cells: Sequence[EffectiveCell], then: EffectiveVM) -> Mapping[int, Bytes]:
+    """Return guest cell -> the memory that it is to have."""
+    if then.derived_cells is None:
+        return {cell.id: cell.memory for cell in then.cells}
+    if then.derived_cells.count is None:
+        return {}
+    return grown_cells_of(cells, then.memory) or {}
 
 
 def same_room(now: EffectiveVM, then: EffectiveVM) -> bool:

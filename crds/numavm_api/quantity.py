@@ -21,6 +21,8 @@ MEBIBYTE: Final = 1024**2
 GIBIBYTE: Final = 1024**3
 BASE_PAGE: Final = Bytes(4 * KIBIBYTE)
 """The x86-64 base page. A page size of `4Ki` means memory outside the huge page pools."""
+LINUX_BLOCK: Final = Bytes(128 * MEBIBYTE)
+"""Smallest block in which Linux takes memory into use on x86-64 (arch/x86/mm/init_64.c, MIN_MEMORY_BLOCK_SIZE)."""
 
 _MULTIPLES: Final[dict[str, int]] = {
     "": 1,
@@ -42,6 +44,11 @@ QUANTITY_PATTERN: Final = r"^[0-9]{1,19}(\.[0-9]{1,9})?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi
 _QUANTITY: Final = re.compile(
     r"(?P<number>[0-9]{1,19}(?:\.[0-9]{1,9})?)(?P<suffix>k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?"
 )
+
+
+def pages_of(amount: int, page_size: int) -> int:
+    """Return how many whole pages an amount takes."""
+    return -(-amount // page_size)
 
 
 def parse_bytes(value: object) -> Bytes:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from numavm_api.backing import BackingSource, MemoryAccess
 from numavm_api.effective import DerivedCells, EffectiveCell, EffectiveVM
+from numavm_api.effective_modules import plugged_into
 from numavm_api.placement import PlacedCell, Placement
 from numavm_api.quantity import BASE_PAGE
 
@@ -17,7 +18,7 @@ def resolved(vm: EffectiveVM, placement: Placement) -> EffectiveVM:
     """Return `vm` with the cells and page sizes that `placement` chose where the spec left them to it."""
     placed = sorted(placement.cells, key=lambda cell: cell.id)
     if vm.derived_cells is not None:
-        cells = [_derived(vm.cells[0], cell) for cell in placed]
+        cells = [_derived(vm, cell) for cell in placed]
     else:
         sizes = {cell.id: cell.page_size for cell in placed}
         cells = [
@@ -51,12 +52,13 @@ def with_kept_cells(vm: EffectiveVM, kept: int | None) -> EffectiveVM:
     return replace(vm, derived_cells=DerivedCells(kept))
 
 
-def _derived(whole: EffectiveCell, placed: PlacedCell) -> EffectiveCell:
+def _derived(vm: EffectiveVM, placed: PlacedCell) -> EffectiveCell:
     return replace(
-        whole,
+        vm.cells[0],
         id=placed.id,
         vcpus=placed.vcpus,
         memory=placed.memory,
         page_size=placed.page_size,
         mode=placed.mode,
+        plugged=plugged_into(vm.modules, placed.id),
     )

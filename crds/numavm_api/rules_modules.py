@@ -83,7 +83,9 @@ def _names_are_not_ours(spec: NumaVMSpec) -> Iterator[Violation]:
 
 
 def _cells_exist(spec: NumaVMSpec) -> Iterator[Violation]:
-    known = [cell.id for cell in effective(spec).cells]
+    vm = effective(spec)
+    derived = vm.derived_cells
+    known = list(range(derived.count or 1)) if derived else [cell.id for cell in vm.cells]
     for field, device in _devices(spec):
         if kind_of(device) is ModuleKind.VIRTIO_PMEM:
             if device.cell is not None:

@@ -271,3 +271,26 @@ def test_what_a_guest_has_given_back_is_let_go_and_what_it_still_has_is_not() ->
     assert (str(first.held_vcpus), Bytes(second.plugged or 0)) == ("0-1", 0)
     assert after.placement.dedicated_cpus == claim.dedicated_cpus - claim.cells[0].pcpus[2]
     assert moved_cells(after.placement.alone, wish, gone) == {}
+
+
+def test_derived_cells_hold_more_memory_where_they_are() -> None:
+    def spec(memory: str) -> dict[str, Any]:
+        made = vm(cores=4)
+        made["domain"]["cpu"]["numa"] = {"guestMappingPassthrough": {"cells": 2}}
+        made["domain"]["memory"] = {"guest": memory, "maxGuest": "8Gi"}
+        return made
+
+    where, claim = running(fleet(host()), spec("2Gi"))
+    wish = request(spec("3Gi"), "vm").vm
+    moves = moved_cells(claim, wish)
+    assert moves == {cell.id: cell.host_cells for cell in claim.cells}
+
+    after = amended(where, spec("3Gi"), claim, cell0=str(moves[0]), cell1=str(moves[1]))
+    assert isinstance(after, Placed)
+    assert where_of(after.placement) == where_of(claim)
+    assert [cell.memory for cell in after.placement.cells] == [GIBIBYTE, GIBIBYTE]
+    assert [cell.plugged for cell in after.placement.cells] == [GIBIBYTE // 2, GIBIBYTE // 2]
+    assert [cell.pcpus for cell in after.placement.cells] == [cell.pcpus for cell in claim.cells]
+    assert moved_cells(after.placement, wish) == {}
+    full = amended(where, spec("8Gi"), claim, cell0=str(moves[0]), cell1=str(moves[1]))
+    assert isinstance(full, Refusal)

@@ -7,10 +7,7 @@ from typing import Final
 from numavm_api.generate.policy import Action, Policy, Validation
 from numavm_api.generate.rule import bytes_of
 from numavm_api.generate.rules import huge_pages_in
-from numavm_api.quantity import MEBIBYTE
-
-LINUX_BLOCK: Final = 128 * MEBIBYTE
-"""Smallest memory block of x86-64 (arch/x86/mm/init_64.c, MIN_MEMORY_BLOCK_SIZE)."""
+from numavm_api.quantity import LINUX_BLOCK
 
 _CPU: Final = "object.spec.domain.cpu"
 _NUMA: Final = f"{_CPU}.numa"

@@ -18,6 +18,7 @@ from numavm_api.backing import Switch
 from numavm_api.balloon import Balloon
 from numavm_api.cpu import CellDistances, GuestNuma, HostBinding
 from numavm_api.cpuset import CpuSet
+from numavm_api.derived import settled
 from numavm_api.effective import EffectiveCell, EffectiveVM, effective
 from numavm_api.growth import as_boot_memory, as_modules, grown_cells
 from numavm_api.hmat import Bandwidth, Interconnects, Latency
@@ -38,6 +39,8 @@ TAKEN_UP: Final = frozenset(
 _NOTHING: Final = "nothing"
 _NAMED_BY: Final = ("name", "id")
 """What an entry of a list is called by, so that re-ordering a list is no change."""
+_OF_A_CELL: Final = ("id", "cpus", "memory")
+"""What a cell has of its own; derived cells have the rest in common, said of the whole guest."""
 _HOST_CELLS: Final = re.compile(r"domain\.cpu\.numa\.cells\[\d+\]\.hostBinding\.hostCells")
 _PINS: Final = "domain.cpu.pinning.vcpus."
 _BALLOON: Final = frozenset(
@@ -87,7 +90,7 @@ def field_changes(
     """Return every field that differs, in the order of the fields' paths.
 
     Args:
-        running: The spec that the domain was built from.
+        running: The spec that the domain was built from. The number of derived cells must be said in both (`settled`).
         wanted: The spec as it is to be.
         why_fixed: Why memory of the running VM cannot be moved; None: it can.
         removable: vCPUs that QEMU can take out.
@@ -159,7 +162,7 @@ def applied_live(
         placement: The claim.
         removable: vCPUs that QEMU can take out; None: nothing is to be taken from the guest, no module either.
     """
-    wanted = as_modules(running, wanted)
+    wanted = as_modules(settled(running, placement), settled(wanted, placement))
     cpu = running.domain.cpu
     memory = running.domain.memory
     numa = _bound_as_wanted(running, wanted, placement)
@@ -335,12 +338,15 @@ def _cpus(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, Any]:
 
 
 def _numa(spec: NumaVMSpec, vm: EffectiveVM) -> dict[str, Any]:
-    document: dict[str, Any] = {"cells": [_cell(cell) for cell in vm.cells]}
+    document: dict[str, Any] = {}
     if vm.derived_cells is not None:
-        cells = vm.derived_cells.count or "the fewest"
-        document["guestMappingPassthrough"] = {"cells": cells}
-    elif vm.distances_from_host:
-        document["distances"] = CellDistances.FROM_HOST
+        whole = _cell(vm.cells[0])
+        document = {name: part for name, part in whole.items() if name not in _OF_A_CELL}
+        document["guestMappingPassthrough"] = {"cells": vm.derived_cells.count or "the fewest"}
+    else:
+        document["cells"] = [_cell(cell) for cell in vm.cells]
+        if vm.distances_from_host:
+            document["distances"] = CellDistances.FROM_HOST
     if vm.distances is not None:
         document["distances"] = {f"{a}->{b}": value for (a, b), value in vm.distances.items()}
     numa = spec.domain.cpu.numa

@@ -18,6 +18,7 @@ from numavm_api.growth import same_room
 from numavm_api.modules import MemoryDevice
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
+from numavm_api.resolved import resolved
 from numavm_api.vm_status import ModuleStatus
 
 
@@ -112,7 +113,7 @@ def modules_as_wanted(
         changes = replace(changes, removed=())
     whole = _changed(running, changes)
     held = {cell.id: cell.plugged or 0 for cell in placement.cells}
-    after = effective(with_modules(running, whole))
+    after = resolved(effective(with_modules(running, whole)), placement)
     if all(cell.plugged <= held.get(cell.id, 0) for cell in after.cells):
         return whole
     requested = {device.name: device for device in running.domain.devices.memory}

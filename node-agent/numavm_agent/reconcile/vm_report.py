@@ -17,6 +17,7 @@ from numavm_agent.verify.judge import Verdict
 from numavm_agent.verify.module_figures import memory_now
 from numavm_api.conditions import AGENT_CONDITIONS, ConditionStatus, ConditionType, Reason
 from numavm_api.cpuset import CpuSet
+from numavm_api.derived import settled
 from numavm_api.effective import effective
 from numavm_api.lifecycle import Wanted
 from numavm_api.numavm import NumaVMSpec
@@ -138,7 +139,10 @@ def _hot(view: VmView, *, now: str) -> list[Finding]:
         return no_findings()
     modules = there.modules or ()
     unused = _unused(there, there.spec, modules, now=now)
-    return hot_findings(there.spec, view.vm.spec, modules, there.hot, unused=unused)
+    running, wanted = (
+        settled(spec, view.vm.status.placement) for spec in (there.spec, view.vm.spec)
+    )
+    return hot_findings(running, wanted, modules, there.hot, unused=unused)
 
 
 def _unused(
@@ -239,8 +243,12 @@ def _restart_required(view: VmView) -> Finding:
             Reason.NOT_VERIFIED,
             "This version cannot read the spec that the domain was built from",
         )
+    claim = view.vm.status.placement
     changes = pending_changes(
-        there.spec, view.vm.spec, why_fixed=there.why_fixed, removable=there.hot.removable
+        settled(there.spec, claim),
+        settled(view.vm.spec, claim),
+        why_fixed=there.why_fixed,
+        removable=there.hot.removable,
     )
     if not changes:
         return Finding(

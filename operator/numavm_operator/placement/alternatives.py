@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from numavm_api.cpu import MAX_CELLS
-from numavm_api.cpuset import CpuSet
+from numavm_api.derived import largest_pages, split_over
 from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM
 from numavm_api.host_devices import NumaAffinity
-from numavm_api.numavm import CellSharing
-from numavm_api.quantity import Bytes
-from numavm_operator.placement.demands import pages_of, shape_of
+from numavm_operator.placement.demands import shape_of
 from numavm_operator.placement.shape import Shape
 
 MAX_WAYS: Final = 512
@@ -88,50 +86,9 @@ def _splits(vm: EffectiveVM) -> Iterator[tuple[int, EffectiveVM]]:
         yield 0, vm
         return
     count = vm.derived_cells.count
-    most = min(MAX_CELLS, vm.vcpus // vm.threads_per_core, _largest_pages(vm.cells[0]))
+    most = min(MAX_CELLS, vm.vcpus // vm.threads_per_core, largest_pages(vm.cells[0]))
     for cells in range(1, most + 1) if count is None else [count]:
         yield cells - 1, split_over(vm, cells)
-
-
-def split_over(vm: EffectiveVM, count: int) -> EffectiveVM:
-    """Return the VM of one cell as a VM of `count` cells.
-
-    Whole guest cores as evenly as they go; memory by vCPU share in whole pages.
-    """
-    whole, threads = vm.cells[0], vm.threads_per_core
-    cores, pages = vm.vcpus // threads, _largest_pages(whole)
-    page = max(whole.page_size, *whole.fallback_page_sizes, 1)
-    edges = [-(-cores * at // count) * threads for at in range(count + 1)]
-    cells = []
-    for at in range(count):
-        share = pages * edges[at + 1] // vm.vcpus - pages * edges[at] // vm.vcpus
-        vcpus = CpuSet(frozenset(range(edges[at], edges[at + 1])))
-        cells.append(
-            replace(
-                whole,
-                id=at,
-                vcpus=vcpus,
-                memory=Bytes(share * page),
-                host_cells=None,
-                among=whole.host_cells,
-            )
-        )
-    devices = tuple(
-        device if device.cell is None or device.cell < count else replace(device, cell=None)
-        for device in vm.host_devices
-    )
-    return replace(
-        vm,
-        cells=tuple(cells),
-        cells_declared=True,
-        cell_sharing=CellSharing.NEVER,
-        derived_cells=None,
-        host_devices=devices,
-    )
-
-
-def _largest_pages(cell: EffectiveCell) -> int:
-    return pages_of(cell.memory, max(cell.page_size, *cell.fallback_page_sizes, 1))
 
 
 def _page_sizes(vm: EffectiveVM) -> Iterator[tuple[int, EffectiveVM]]:

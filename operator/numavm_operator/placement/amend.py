@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from numavm_api.cpuset import CpuSet
+from numavm_api.derived import as_it_is_split
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.placement import CpuPlacement, PlacedCell, Placement
 from numavm_api.quantity import NO_BYTES, Bytes
@@ -139,14 +140,13 @@ def _part(
     in_use: InUse | None,
 ) -> Request:
     """Return the request for the cells that move, and for the emulator if it does."""
-    lets_go = None if request.vm.reserve_maximum else in_use
+    vm = as_it_is_split(request.vm, claim) or request.vm
+    lets_go = None if vm.reserve_maximum else in_use
     placed = {cell.id: cell for cell in claim.cells}
     wished = {
-        cell.id: wished_beside(placed[cell.id], cell, request.vm)
-        for cell in request.vm.cells
-        if cell.id in placed
+        cell.id: wished_beside(placed[cell.id], cell, vm) for cell in vm.cells if cell.id in placed
     }
-    classes = {cell.id: cell.cell_class for cell in request.vm.cells}
+    classes = {cell.id: cell.cell_class for cell in vm.cells}
     cells = tuple(
         EffectiveCell(
             id=cell.id,
@@ -162,27 +162,27 @@ def _part(
         if cell.id in moves
     )
     dedicated = claim.cpu_placement is CpuPlacement.DEDICATED
-    vm = replace(
-        request.vm,
+    moving = replace(
+        vm,
         cells=cells,
         cells_declared=True,
         dedicated=dedicated,
         isolate_emulator_thread=dedicated and emulator_moves and bool(claim.emulator_cpus),
         online_vcpus=CpuSet.union_of(
-            _kept_vcpus(cell, request.vm, lets_go) | added_vcpus(claim, cell, request.vm)
+            _kept_vcpus(cell, vm, lets_go) | added_vcpus(claim, cell, vm)
             for cell in claim.cells
             if cell.id in moves
         ),
-        vcpu_candidates={**request.vm.vcpu_candidates, **_kept_pins(request, claim, moves)},
+        vcpu_candidates={**vm.vcpu_candidates, **_kept_pins(request, claim, moves)},
         host_devices=(),
         modules=(),
-        emulator_candidates=request.vm.emulator_candidates if emulator_moves else None,
+        emulator_candidates=vm.emulator_candidates if emulator_moves else None,
         dedicated_io_threads=0,
         derived_cells=None,
         reserve_maximum=False,
     )
     part = request_for(
-        vm,
+        moving,
         uid=request.uid,
         namespace=request.namespace,
         name=request.name,

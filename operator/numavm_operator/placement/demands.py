@@ -22,7 +22,7 @@ from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM
 from numavm_api.host_devices import NumaAffinity
 from numavm_api.numavm import CellSharing, LastLevelCache
-from numavm_api.quantity import BASE_PAGE, MEBIBYTE, Bytes
+from numavm_api.quantity import BASE_PAGE, MEBIBYTE, Bytes, pages_of
 from numavm_operator.placement.bits import mask_of
 from numavm_operator.placement.shape import CellNeed, CpuRule, DeviceNeed, ModuleNeed, Shape
 
@@ -71,11 +71,6 @@ def overhead_of(vm: EffectiveVM) -> Bytes:
     )
     total = OVERHEAD_BASE + vm.vcpus * OVERHEAD_PER_VCPU + tables
     return Bytes(pages_of(total, BASE_PAGE) * BASE_PAGE)
-
-
-def pages_of(amount: int, page_size: int) -> int:
-    """Return how many whole pages an amount takes."""
-    return -(-amount // page_size)
 
 
 def plugged_of(vm: EffectiveVM, cell: EffectiveCell) -> Bytes:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from numavm_api.cpuset import CpuSet
+from numavm_api.derived import as_it_is_split
 from numavm_api.effective import EffectiveCell, EffectiveVM
 from numavm_api.growth import is_in_whole_units
 from numavm_api.placement import PlacedCell, Placement
@@ -29,7 +30,7 @@ def moved_cells(
 
     Either it binds the cell to other host cells, or it allows a vCPU other pCPUs than the one it has, or it wants vCPUs
     or memory modules for which the claim has no room: then room is sought on the host cells where the cell is. A cell
-    that the spec does not bind is where it should be, and so are cells that the placement derived.
+    that the spec does not bind is where it should be, and so are cells that the placement derived: they may only grow.
 
     Args:
         claim: What the VM holds.
@@ -37,11 +38,12 @@ def moved_cells(
         in_use: What the guest has; where the claim holds more than that and the spec does not want it, it is let go.
             None: nobody knows, and nothing is.
     """
-    if vm.derived_cells is not None:
+    split = as_it_is_split(vm, claim)
+    if split is None:
         return {}
     placed = {cell.id: cell for cell in claim.cells}
     moves: dict[int, CpuSet] = {}
-    for cell in vm.cells:
+    for cell in split.cells:
         if cell.id not in placed:
             continue
         here = placed[cell.id].host_cells

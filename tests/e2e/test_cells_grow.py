@@ -1,4 +1,4 @@
-"""A guest of four cells on four host cells grows and shrinks cell by cell, by the word of both kernels."""
+"""Guests of several cells on real host cells grow and shrink cell by cell, by the word of both kernels."""
 
 from __future__ import annotations
 
@@ -102,14 +102,45 @@ def assert_the_host_confirms(host: LabHost, vm: Manifest, more: Mapping[int, int
     }
 
 
-def settled(vms: Vms) -> Manifest:
+def settled(vms: Vms, name: str = NAME) -> Manifest:
     """Wait until this very spec is what the guest has."""
     kinds = ("HotVCPUChange", "HotMemoryChange")
     return vms.wait(
-        NAME,
+        name,
         lambda vm: (
             is_ready(vm) and all(condition(vm, kind).get("status") == "True" for kind in kinds)
         ),
         300,
         "Ready with what was asked for",
     )
+
+
+def test_derived_cells_grow_by_their_share_of_the_vcpus(vms: Vms, host_b: LabHost) -> None:
+    manifest = vm_manifest("derived", [(2, "128Mi"), (1, "128Mi")], boots=True)
+    domain = manifest["spec"]["domain"]
+    domain["cpu"] = {
+        "cores": 3,
+        "dedicatedCpuPlacement": True,
+        "numa": {"guestMappingPassthrough": {"cells": 2}},
+    }
+    domain["firmware"]["kernelBoot"]["args"] += " memhp_default_state=online_movable"
+    domain |= {"type": "TCG", "memory": {"guest": "384Mi", "maxGuest": "2Gi"}}
+    manifest["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "host-b"}
+    vms.create(manifest)
+    vm = vms.wait_ready("derived", 400)
+    uid = vm["metadata"]["uid"]
+    booted = guest_says(host_b, uid, {}, NOTHING, cpus="0-2")
+    assert [str(node.cpus) for node in booted.nodes] == ["0-1", "2"]
+
+    vms.patch("derived", domain={"memory": {"guest": "768Mi"}})
+    vm = settled(vms, "derived")
+    more = {0: 2 * MORE, 1: MORE}
+    guest_says(host_b, uid, memory_of(booted), more, cpus="0-2")
+    assert_the_host_confirms(host_b, vm, more)
+    assert condition(vm, "RestartRequired")["status"] == "False"
+
+    vms.patch("derived", domain={"memory": {"guest": "384Mi"}})
+    vm = settled(vms, "derived")
+    guest_says(host_b, uid, memory_of(booted), NOTHING, cpus="0-2")
+    assert_the_host_confirms(host_b, vm, NOTHING)
+    assert vm["status"]["domain"]["starts"] == 1
