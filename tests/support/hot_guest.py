@@ -34,7 +34,12 @@ class HotGuest:
     earlier: int = 0
     """Reports of boots before this one."""
 
-    def boot(self, modules: list[Document] | None = None, kernel_arguments: str = "") -> None:
+    def boot(
+        self,
+        modules: list[Document] | None = None,
+        kernel_arguments: str = "",
+        balloon: Document | None = None,
+    ) -> None:
         """Create it, and wait until its kernel has spoken."""
         spec = small_spec(self.vm.node.libvirt)
         spec["domain"]["firmware"]["kernelBoot"]["args"] += f" {kernel_arguments}"
@@ -43,7 +48,7 @@ class HotGuest:
         spec["domain"]["memory"] = {
             "guest": "256Mi",
             "maxGuest": "1Gi",
-            "balloon": {"model": "virtio"},
+            "balloon": {"model": "virtio", **(balloon or {})},
         }
         spec["domain"]["devices"] = {"memory": modules or []}
         self.vm.create(spec)
