@@ -31,6 +31,8 @@ LONGEST_PAUSE_MILLISECONDS = 20_000
 """On emulated hosts that share two CPUs: a guest that stood still for the whole move would need longer."""
 ROUNDS = 3
 """Each writer finishes so many rounds after a move before it is believed."""
+FRESH = 8 << 20
+"""Bytes that a writer writes in a round."""
 BACKINGS: dict[str, Mapping[str, Any]] = {
     "anonymous": {},
     "huge": {"hugepages": {"pageSize": "2Mi"}},
@@ -154,11 +156,17 @@ def test_two_cells_change_places_and_come_back_with_their_data(
 
 
 @pytest.fixture
+def memory() -> Mapping[str, Any]:
+    """What is said of a steady guest's memory."""
+    return BACKINGS["anonymous"]
+
+
+@pytest.fixture
 def steady(
-    vms: Vms, host_a: LabHost, request: pytest.FixtureRequest
+    vms: Vms, host_a: LabHost, request: pytest.FixtureRequest, memory: Mapping[str, Any]
 ) -> Iterator[tuple[Manifest, dict[int, Writer]]]:
     """A booted guest that writes to anonymous memory, with what its writers say."""
-    made = manifest("mover", request.param, BACKINGS["anonymous"])
+    made = manifest("mover", request.param, memory)
     made["spec"]["placement"] = {"cellSharing": "Allow"}
     vms.create(made)
     vm = vms.wait_ready("mover", 400)
@@ -176,6 +184,28 @@ def agent_with(stack: Stack, host_a: LabHost) -> Iterator[Any]:
 
     yield start
     start()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("steady", [TOGETHER], indirect=True, ids=["together"])
+@pytest.mark.parametrize("memory", [{"backing": {"allocation": "OnDemand"}}], ids=["ondemand"])
+def test_what_the_guest_touches_first_after_a_move_is_where_the_guest_is_now(
+    vms: Vms, host_a: LabHost, steady: tuple[Manifest, dict[int, Writer]]
+) -> None:
+    """Each writer's first rounds go to fresh memory: so do some before the move, and some after it."""
+    vm, writers = steady
+    move(vms, "mover", ACROSS)
+    vm = vms.wait_ready("mover", 400)
+    moved = kernel_view(host_a, vm["metadata"]["uid"])
+    assert moved is not None
+    before = resident_of_guest(moved)
+    assert set(before) == {1}
+    rounds_later(host_a, vm, writers)
+    touched = kernel_view(host_a, vm["metadata"]["uid"])
+    assert touched is not None
+    after = resident_of_guest(touched)
+    assert set(after) == {1}
+    assert after[1] >= before[1] + 2 * FRESH
 
 
 @pytest.mark.long

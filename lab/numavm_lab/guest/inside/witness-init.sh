@@ -4,7 +4,9 @@
 # Options on the kernel's command line:
 #   numavm.report=N         report every N seconds, changed or not
 #   numavm.touch=64M        write to so much memory; 1:64M on node 1 only; more, separated by commas
-#   numavm.write=0:16M,1:16M  write so much random data on each node, over and over, and compare it each time
+#   numavm.write=0:16M,1:16M  write so much random data on each node, over and over, and compare it each time; for the
+#                           first six rounds to memory that was not touched before
+#   numavm.hotplug=online_kernel  how memory that is plugged in later comes into use: online_movable if left out
 #   numavm.online=manual    leave CPUs that are plugged in later offline until online-cpus is asked for
 # Files are read with `read`, which starts no process: on emulated CPUs each process costs milliseconds.
 PATH=/bin
@@ -199,8 +201,9 @@ write_memory() { # NODE:SIZE: never returns
 	rounds=0
 	bad=0
 	while :; do
-		cp "$directory/kept" "$directory/copy"
-		[ "$(md5sum <"$directory/kept")" = "$sum" ] && [ "$(md5sum <"$directory/copy")" = "$sum" ] || bad=$((bad + 1))
+		copy=$directory/copy$((rounds % 6))
+		cp "$directory/kept" "$copy"
+		[ "$(md5sum <"$directory/kept")" = "$sum" ] && [ "$(md5sum <"$copy")" = "$sum" ] || bad=$((bad + 1))
 		rounds=$((rounds + 1))
 		read -r uptime _ </proc/uptime
 		echo "NUMAVM-WRITER {\"node\":$node,\"rounds\":$rounds,\"bad\":$bad,\"uptimeSeconds\":$uptime}"
@@ -250,10 +253,11 @@ obey() { # COMMAND ARGUMENT
 load_modules
 stty -echo -F /dev/console
 # As udev does in ordinary guests: memory and CPUs that are plugged in are taken into use.
-echo online_movable >/sys/devices/system/memory/auto_online_blocks 2>/dev/null
+hotplug=$(option numavm.hotplug)
+echo "${hotplug:-online_movable}" >/sys/devices/system/memory/auto_online_blocks 2>/dev/null
 for state in /sys/devices/system/memory/memory[0-9]*/state; do # plugged in while the kernel booted
 	read_file "$state" online
-	[ "$text" = offline ] && echo online_movable >"$state"
+	[ "$text" = offline ] && echo "${hotplug:-online_movable}" >"$state"
 done
 read_file /sys/class/dmi/id/product_uuid "" && uuid=$text
 escaped_command_line=$(escape "$command_line")

@@ -1,4 +1,4 @@
-"""A guest that has no driver for memory modules: it runs on, and its conditions say the truth."""
+"""A guest that will not give a DIMM back, or has no driver for it: it runs on, and its conditions say the truth."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def node(
 
 
 @pytest.fixture
-def guest(node: Node, namespace: str) -> Iterator[HotGuest]:
-    """A guest whose kernel takes no modules, and which tells of its memory."""
+def guest(node: Node, namespace: str, request: pytest.FixtureRequest) -> Iterator[HotGuest]:
+    """A guest whose kernel was started with what the test says, and which tells of its memory."""
     made = HotGuest(Vm(node, namespace, "unwilling"))
-    made.boot(kernel_arguments="acpi_no_memhotplug", balloon={"statsPeriodSeconds": 1})
+    made.boot(kernel_arguments=request.param, balloon={"statsPeriodSeconds": 1})
     yield made
     made.vm.remove()
 
@@ -51,6 +51,35 @@ def hot_memory(guest: HotGuest, status: str, reason: str) -> dict[str, Any]:
     )
 
 
+# Memory that comes online for the kernel's own use cannot be moved out of the way once the kernel uses it.
+@pytest.mark.parametrize("guest", ["numavm.hotplug=online_kernel"], indirect=True)
+def test_a_dimm_that_the_guest_uses_stays_and_is_asked_for_once_per_spec(guest: HotGuest) -> None:
+    guest.change(sockets=1, modules=[DIMM])
+    guest.wait(cpus="0", more=MORE)
+    guest.settles()
+    qemu = guest.vm.qemu()
+
+    guest.change(sockets=1, modules=[])
+    told = hot_memory(guest, "False", "GuestRefused")
+    assert "m0" in told["message"]
+    assert "asked again when the spec changes" in told["message"]
+    asked = guest.asked_for_generation()
+    assert asked == guest.vm.get()["metadata"]["generation"]
+    assert guest.module_names() == {"m0"}
+    guest.wait(cpus="0", more=MORE)
+    assert guest.vm.condition("Running")["status"] == "True"
+    assert guest.vm.status()["memory"]["guestCurrent"] == f"{256 + MORE}Mi"
+
+    guest.vm.patch({"terminationGracePeriodSeconds": 7})
+    hot_memory(guest, "False", "GuestRefused")
+    assert guest.asked_for_generation() == guest.vm.get()["metadata"]["generation"] > asked
+
+    guest.change(sockets=1, modules=[DIMM])
+    guest.settles()
+    assert guest.vm.qemu() == qemu
+
+
+@pytest.mark.parametrize("guest", ["acpi_no_memhotplug"], indirect=True)
 def test_modules_that_the_guest_has_no_driver_for_are_told_of_and_can_be_taken_back(
     guest: HotGuest,
 ) -> None:
