@@ -4,8 +4,8 @@
 # Options on the kernel's command line:
 #   numavm.report=N         report every N seconds, changed or not
 #   numavm.touch=64M        write to so much memory; 1:64M on node 1 only; more, separated by commas
-#   numavm.write=0:16M,1:16M  write so much random data on each node, over and over, and compare it each time; for the
-#                           first six rounds to memory that was not touched before
+#   numavm.write=0:16M,1:16M  write so much random data on each node, over and over, and compare it each time; the
+#                           first rounds, 48M in all, go to memory that was not touched before
 #   numavm.hotplug=online_kernel  how memory that is plugged in later comes into use: online_movable if left out
 #   numavm.online=manual    leave CPUs that are plugged in later offline until online-cpus is asked for
 # Files are read with `read`, which starts no process: on emulated CPUs each process costs milliseconds.
@@ -201,7 +201,7 @@ write_memory() { # NODE:SIZE: never returns
 	rounds=0
 	bad=0
 	while :; do
-		copy=$directory/copy$((rounds % 6))
+		copy=$directory/copy$((rounds % (1 + 48 / ${size%M})))
 		cp "$directory/kept" "$copy"
 		[ "$(md5sum <"$directory/kept")" = "$sum" ] && [ "$(md5sum <"$copy")" = "$sum" ] || bad=$((bad + 1))
 		rounds=$((rounds + 1))
