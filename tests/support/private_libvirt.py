@@ -15,7 +15,7 @@ from pathlib import Path
 
 import libvirt
 
-from numavm_lab.state import ProcessTable
+from numavm_lab.state import ProcessTable, cache_directory
 from support.wait import wait_for
 
 _MOUNTS = {
@@ -29,12 +29,23 @@ _MOUNTS = {
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 IMAGES = "/var/lib/libvirt/images"
 """Where guests' images are, inside."""
+_KNOWN = cache_directory() / "tests" / "known"
+"""What libvirt and the agent found out about QEMU, in seconds; each sees for itself whether it still holds."""
+_KEPT = ("cache/qemu/capabilities/*.xml", "agent/probe.json")
 _HOLD = "mount --make-rprivate / && {mounts} && {kvm} && exec sleep infinity"
 _KVM = (
     "{{ test ! -e /dev/kvm || "
     "{{ mknod '{file}' c 10 232 && chmod 666 '{file}' && mount --bind '{file}' /dev/kvm; }}; }}"
 )
 """Where QEMU's user may not open /dev/kvm, libvirt asks QEMU anew what it can do at every single start."""
+
+
+def _copy_whole(file: Path, copy: Path) -> None:
+    """Copy a file; a reader sees it whole or not at all."""
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
+    shutil.copy2(file, unfinished)
+    unfinished.replace(copy)
 
 
 class PrivateLibvirt:
@@ -63,9 +74,9 @@ class PrivateLibvirt:
         for name in _MOUNTS:
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
-        known = Path("/var/cache/libvirt/qemu")  # what QEMU can do: spares a slow probe
-        if known.is_dir():
-            shutil.copytree(known, self.directory / "cache" / "qemu", dirs_exist_ok=True)
+        for pattern in _KEPT:
+            for file in _KNOWN.glob(pattern):
+                _copy_whole(file, self.directory / file.relative_to(_KNOWN))
         mounts = " && ".join(
             f"mkdir -p {target} && mount --bind '{self.directory / name}' {target}"
             for name, target in _MOUNTS.items()
@@ -160,6 +171,9 @@ class PrivateLibvirt:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.processes.stop_all()
+        for pattern in _KEPT:
+            for file in self.directory.glob(pattern):
+                _copy_whole(file, _KNOWN / file.relative_to(self.directory))
 
     def _mount_table(self) -> str:
         return Path(f"/proc/{self._holder()}/mountinfo").read_text(encoding="utf-8")
