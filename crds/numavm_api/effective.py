@@ -248,12 +248,9 @@ def effective(spec: NumaVMSpec) -> EffectiveVM:
 def _modules(
     spec: NumaVMSpec, cells: tuple[EffectiveCell, ...], *, is_split: bool
 ) -> tuple[EffectiveModule, ...]:
-    sizes = [(cell.page_size, *cell.fallback_page_sizes) for cell in cells]
-    page_sizes = (
-        dict.fromkeys(range(MAX_CELLS), sizes[0])
-        if is_split
-        else dict(zip((cell.id for cell in cells), sizes, strict=True))
-    )
+    page_sizes = {cell.id: (cell.page_size, *cell.fallback_page_sizes) for cell in cells}
+    if is_split:
+        page_sizes = dict.fromkeys(range(MAX_CELLS), page_sizes[cells[0].id])
     return effective_modules(spec.domain.devices.memory, page_sizes, BASE_PAGE)
 
 

@@ -9,11 +9,12 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import libvirt
+import psutil
 
 from numavm_lab.state import ProcessTable, cache_directory
 from support.wait import wait_for
@@ -166,14 +167,24 @@ class PrivateLibvirt:
 
     def stop(self) -> None:
         """End every domain and everything else that was started in the namespace."""
-        pids = self.qemu_pids().values()  # libvirt detaches them: they are nobody's children
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        self._kill(self.qemu_pids().values())  # libvirt detaches them: they are nobody's children
         self.processes.stop_all()
+        # A libvirtd that ends while it asks QEMU what it can leaves that QEMU behind.
+        asked = {file.name for file in (self.directory / "lib" / "qemu").glob("qmp-*")}
+        self._kill(
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if asked & {Path(word).parent.name for word in process.info["cmdline"] or ()}
+        )
         for pattern in _KEPT:
             for file in self.directory.glob(pattern):
                 _copy_whole(file, _KNOWN / file.relative_to(self.directory))
+
+    @staticmethod
+    def _kill(pids: Iterable[int]) -> None:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _mount_table(self) -> str:
         return Path(f"/proc/{self._holder()}/mountinfo").read_text(encoding="utf-8")

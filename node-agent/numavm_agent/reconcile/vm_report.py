@@ -139,10 +139,14 @@ def _hot(view: VmView, *, now: str) -> list[Finding]:
         return no_findings()
     modules = there.modules or ()
     unused = _unused(there, there.spec, modules, now=now)
-    running, wanted = (
-        settled(spec, view.vm.status.placement) for spec in (there.spec, view.vm.spec)
-    )
+    running, wanted = _comparable(view, there.spec)
     return hot_findings(running, wanted, modules, there.hot, unused=unused)
+
+
+def _comparable(view: VmView, running: NumaVMSpec) -> tuple[NumaVMSpec, NumaVMSpec]:
+    """Return the spec that the guest runs by and the one it is to have, both with its number of derived cells."""
+    claim = view.vm.status.placement
+    return settled(running, claim), settled(view.vm.spec, claim)
 
 
 def _unused(
@@ -243,12 +247,9 @@ def _restart_required(view: VmView) -> Finding:
             Reason.NOT_VERIFIED,
             "This version cannot read the spec that the domain was built from",
         )
-    claim = view.vm.status.placement
+    running, wanted = _comparable(view, there.spec)
     changes = pending_changes(
-        settled(there.spec, claim),
-        settled(view.vm.spec, claim),
-        why_fixed=there.why_fixed,
-        removable=there.hot.removable,
+        running, wanted, why_fixed=there.why_fixed, removable=there.hot.removable
     )
     if not changes:
         return Finding(
