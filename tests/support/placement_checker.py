@@ -25,6 +25,7 @@ from support.placement_rules import (
     beside_boot_memory,
     counts_of,
     groups,
+    modules_apart,
     needs_cpu,
     pages_by_node,
     split,
@@ -194,7 +195,7 @@ def _binding_as_asked(
 
 def _modules(claim: Placement, wanted: EffectiveVM) -> Iterable[str]:
     """Modules with host cells or pages of their own are where they were asked for, else where their cell is."""
-    asked = [one for one in wanted.modules if one.host_cells is not None or one.has_own_pages]
+    asked = modules_apart(wanted)
     if [module.name for module in claim.modules] != [one.name for one in asked]:
         yield f"modules {[module.name for module in claim.modules]}"
         return

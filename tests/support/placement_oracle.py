@@ -26,6 +26,7 @@ from support.placement_rules import (
     beside_boot_memory,
     counts_of,
     groups,
+    modules_apart,
     needs_cpu,
     pages_by_node,
     split,
@@ -197,7 +198,7 @@ class Oracle:
                 wanted[node, size] += part * size
         nodes_of = {cell.id: nodes for cell, nodes in zip(vm.cells, one, strict=True)}
         modes = {cell.id: cell.mode for cell in vm.cells}
-        for module in vm.modules:
+        for module in modules_apart(vm):
             named = sorted(module.host_cells) if module.host_cells else nodes_of[module.cell or 0]
             size = int(module.page_size)
             pages = -(-int(module.size) // size)

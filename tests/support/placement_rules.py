@@ -11,6 +11,7 @@ from typing import Any
 from numavm_api.cpu import BindingMode, ThreadPolicy
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveCell, EffectiveHostDevice, EffectiveVM
+from numavm_api.effective_modules import EffectiveModule
 from numavm_api.host_devices import NumaAffinity
 from numavm_api.numavm import CellSharing
 from numavm_api.quantity import Bytes
@@ -21,7 +22,7 @@ def whole_pages(amount: float, page: int) -> int:
 
 
 def split(vm: EffectiveVM, count: int) -> EffectiveVM:
-    """Return a derived VM over `count` cells: core by core dealt out, memory by vCPU share in whole pages."""
+    """Return a derived VM over `count` cells: cores dealt out, memory by vCPU share in whole pages, modules by cell."""
     whole = vm.cells[0]
     page = max([whole.page_size, *whole.fallback_page_sizes])
     cores, pages = vm.vcpus // vm.threads_per_core, ceil(whole.memory / page)
@@ -38,6 +39,7 @@ def split(vm: EffectiveVM, count: int) -> EffectiveVM:
                 id=at,
                 vcpus=CpuSet.of(*vcpus),
                 memory=Bytes((so_far - before) * page),
+                plugged=Bytes(sum(one.size for one in vm.modules if one.cell == at)),
                 host_cells=None,
                 among=whole.host_cells,
             )
@@ -74,13 +76,17 @@ def needs_cpu(vm: EffectiveVM, cell: EffectiveCell) -> list[int]:
     return sorted(on & set(cell.vcpus))
 
 
+def modules_apart(vm: EffectiveVM) -> list[EffectiveModule]:
+    """Return the modules with host cells or pages of their own; the others are beside their cell's boot memory."""
+    return [one for one in vm.modules if one.host_cells is not None or one.has_own_pages]
+
+
 def beside_boot_memory(vm: EffectiveVM, cell: EffectiveCell, page: int) -> int:
     """Return modules, and with reserveMaximum the cell's share of what may still be added."""
     amount = whole_pages(cell.plugged, page)
     total = sum(one.memory for one in vm.cells)
     if vm.reserve_maximum and vm.max_memory and total:
-        apart = [one for one in vm.modules if one.host_cells is not None or one.has_own_pages]
-        there = sum(one.plugged for one in vm.cells) + sum(one.size for one in apart)
+        there = sum(one.plugged for one in vm.cells) + sum(one.size for one in modules_apart(vm))
         more = max(0, vm.max_memory - total - there)
         amount += ceil(ceil(more * cell.memory / total) / page) * page
     return amount

@@ -23,6 +23,7 @@ from numavm_api.iothreads import IoThread
 from numavm_api.numavm import LastLevelCache
 from numavm_api.placement import PlacedDevice, Placement
 from numavm_api.quantity import BASE_PAGE, GIBIBYTE, MEBIBYTE, Bytes
+from support.placement_rules import whole_pages
 
 PAGES = (Bytes(4096), Bytes(2 * MEBIBYTE), Bytes(GIBIBYTE))
 KINDS = (("8086", "10d3"), ("10de", "2330"))
@@ -172,7 +173,8 @@ def _derived(random: Random, vm: EffectiveVM, hosts: Hosts) -> EffectiveVM:
     ids = [cell["id"] for host in hosts for cell in host["status"]["cells"]]
     if random.random() < 0.3:
         cell = replace(cell, host_cells=CpuSet.of(*random.sample(ids, random.randint(1, len(ids)))))
-    return replace(vm, cells=(cell,), derived_cells=DerivedCells(count))
+    made = replace(vm, cells=(cell,), derived_cells=DerivedCells(count))
+    return _with_stick(made, cell.plugged) if cell.plugged else made
 
 
 def _maximum(random: Random, vm: EffectiveVM, _: Hosts) -> EffectiveVM:
@@ -189,8 +191,21 @@ def _maximum(random: Random, vm: EffectiveVM, _: Hosts) -> EffectiveVM:
 def _plugged(random: Random, vm: EffectiveVM, _: Hosts) -> EffectiveVM:
     at = random.randrange(len(vm.cells))
     more = Bytes(random.choice([2, 64, 256]) * MEBIBYTE)
+    if vm.derived_cells is not None:
+        return _with_stick(vm, more)
     cells = [replace(one, plugged=more) if at == n else one for n, one in enumerate(vm.cells)]
     return replace(vm, cells=tuple(cells))
+
+
+def _with_stick(vm: EffectiveVM, size: Bytes) -> EffectiveVM:
+    """Give a derived VM a module in its first cell: into which cell one goes is known when they are split."""
+    whole = vm.cells[0]
+    # A spec whose module is no multiple of the pages is refused before it is placed.
+    size = Bytes(whole_pages(size, max([whole.page_size, *whole.fallback_page_sizes])))
+    stick = EffectiveModule(
+        name="stick", kind=ModuleKind.DIMM, cell=0, size=size, page_size=whole.page_size
+    )
+    return replace(vm, cells=(replace(whole, plugged=size),), modules=(stick,))
 
 
 def _modules_apart(random: Random, vm: EffectiveVM, hosts: Hosts) -> EffectiveVM:
