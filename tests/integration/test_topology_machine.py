@@ -104,7 +104,7 @@ def test_the_kvm_probe_agrees_with_a_kernel_that_boots(tmp_path: Path) -> None:
     subprocess.run(argv, capture_output=True, check=False, timeout=40)
 
     booted = log.exists() and "Linux version" in log.read_text(errors="replace")
-    assert probe_kvm(EMULATOR, 15).works == booted
+    assert probe_kvm(EMULATOR, 30).works == booted
 
 
 def test_files_that_may_be_used(tmp_path: Path) -> None:
