@@ -5,21 +5,29 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kubernetes import client
 
 from numavm_lab.hosts import LabHost, demo_hosts
+from numavm_lab.hosts.model import load_hosts
 from numavm_lab.stack import Stack
 from support.lab_stacks import lab_stack
 from support.vms import Vms
 from support.wait import wait_for
 
+DEVICES = Path(__file__).resolve().parents[2] / "deploy" / "lab" / "devices.yaml"
+
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """The running whole."""
-    with lab_stack(demo_hosts()) as made:
+    """The running whole: the demo's hosts, host-a with an IOMMU and a network card on the bus of its cell 1."""
+    (devices,) = load_hosts(DEVICES)
+    extra = ("extra_kernel_options", "extra_qemu_options")
+    update = {name: getattr(devices, name) for name in extra}
+    host_a, host_b = demo_hosts()
+    with lab_stack([host_a.model_copy(update=update), host_b]) as made:
         yield made
 
 

@@ -1,13 +1,12 @@
 """Devices on real host cells: modules, expander buses of both machines, a host device by VFIO, the balloon at boot.
 
-The oracles are the guest's sysfs and the host's numa_maps. The host of these tests is one of its own: it has an IOMMU
-and a network card on the bus of its cell 1.
+The oracles are the guest's sysfs and the host's numa_maps. The host has an IOMMU and a network card on the bus of its
+cell 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +14,14 @@ import pytest
 from numavm_api.cpuset import CpuSet
 from numavm_lab.guest import Report
 from numavm_lab.hosts import LabHost
-from numavm_lab.hosts.model import load_hosts
 from numavm_lab.kernel_view import KernelView, kernel_view
 from numavm_lab.stack import Stack
 from support.guests import wait_report
-from support.lab_stacks import lab_stack
 from support.vms import Manifest, Vms, is_ready, vm_manifest
 
 pytestmark = pytest.mark.lab
 
-HOSTS = Path(__file__).resolve().parents[2] / "deploy" / "lab" / "devices.yaml"
-HOST = "host-d"
+HOST = "host-a"
 CARD = {"vendor": "8086", "device": "10d3"}
 """Intel 82574L, QEMU's e1000e: what the host gives away."""
 BALLOON = ("1af4", "1002")
@@ -41,7 +37,10 @@ def booting(name: str, **domain: Any) -> Manifest:
     given = manifest["spec"]["domain"]
     # No bounce buffer of 64 MiB, which Linux sets aside of one cell where memory may be plugged in.
     given["firmware"]["kernelBoot"]["args"] += " memhp_default_state=online_movable swiotlb=noforce"
-    manifest["spec"] |= {"networks": [{"name": "net", "user": {}}]}
+    manifest["spec"] |= {
+        "networks": [{"name": "net", "user": {}}],
+        "nodeSelector": {"kubernetes.io/hostname": HOST},
+    }
     manifest["spec"]["domain"] = {**given, **domain}
     return manifest
 
@@ -72,27 +71,19 @@ CONVENTIONAL = booting(
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    """A whole of its own, with the one host."""
-    with lab_stack(load_hosts(HOSTS)) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def host(stack: Stack) -> LabHost:
     return stack.lab.host(HOST)
 
 
 @pytest.fixture(scope="module")
-def vms(stack: Stack) -> Iterator[Vms]:
+def vms(module_vms: Vms) -> Iterator[Vms]:
     """Both VMs, on their way; the administrator permits the card."""
-    with stack.admin() as api:
-        made = Vms(api, "default")
-        made.patch_host(HOST, permitted={"pciDevices": [CARD]})
-        made.create(EXPRESS)
-        made.create(CONVENTIONAL)
-        yield made
-        made.delete_and_wait("express", "conventional")
+    module_vms.patch_host(HOST, permitted={"pciDevices": [CARD]})
+    module_vms.create(EXPRESS)
+    module_vms.create(CONVENTIONAL)
+    yield module_vms
+    module_vms.delete_and_wait()
+    module_vms.patch_host(HOST, permitted={"pciDevices": None})
 
 
 def figures(vm: Manifest) -> dict[str, Any]:

@@ -1,13 +1,9 @@
-"""A lab host is a real NUMA host: its kernel, its libvirt and its KVM are asked, not its description."""
+"""A lab host from first to last: it comes up once, runs KVM guests, survives a power cut, and leaves nothing behind."""
 
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -20,7 +16,8 @@ from numavm_lab.hosts import HostSpec, HostState, Lab, LabCell, LabHost
 from numavm_lab.state import processes_owned_by
 from support.wait import wait_for
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+# The end-to-end suite does the same by way of the product.
+pytestmark = [pytest.mark.lab, pytest.mark.long, pytest.mark.timeout(900)]
 
 MIB = 2**20
 SPEC = HostSpec(
@@ -83,105 +80,6 @@ def text(host: LabHost, *argv: str) -> str:
     return host.exec(argv).stdout.strip()
 
 
-def test_the_kernel_has_the_cells_of_the_description(host: LabHost) -> None:
-    node = "/sys/devices/system/node"
-
-    assert text(host, "cat", f"{node}/online") == "0-1"
-    assert text(host, "cat", f"{node}/node0/cpulist", f"{node}/node1/cpulist") == "0-1\n2-3"
-    assert text(host, "cat", f"{node}/node0/distance", f"{node}/node1/distance") == "10 17\n17 10"
-    pages = "hugepages/hugepages-2048kB/nr_hugepages"
-    assert text(host, "cat", f"{node}/node0/{pages}", f"{node}/node1/{pages}") == "16\n24"
-
-
-def test_libvirt_inside_sees_the_same_cells(host: LabHost) -> None:
-    capabilities = text(host, "virsh", "-c", "qemu:///system", "capabilities")
-
-    assert re.findall(r"<sibling id='(\d)' value='(\d+)'/>", capabilities) == [
-        ("0", "10"),
-        ("1", "17"),
-        ("0", "17"),
-        ("1", "10"),
-    ]
-
-
-def test_the_host_has_its_name_the_right_time_and_the_controllers_libvirt_needs(
-    host: LabHost,
-) -> None:
-    before = time.time()
-    name, clock, controllers = text(
-        host, "sh", "-c", "hostname; date +%s; cat /sys/fs/cgroup/cgroup.subtree_control"
-    ).splitlines()
-
-    assert name == "numa-1"
-    assert abs(int(clock) - before) < 10
-    assert {"cpuset", "cpu", "memory", "hugetlb"} <= set(controllers.split())
-
-
-def test_commands_give_their_output_errors_and_exit_code_and_take_input(host: LabHost) -> None:
-    script = 'cat; echo "$1 $A" >&2; exit 3'
-    done = host.exec(
-        ["sh", "-c", script, "x", "a  'b"], check=False, input="in", environment={"A": "$c"}
-    )
-
-    assert (done.returncode, done.stdout, done.stderr) == (3, "in", "a  'b $c\n")
-
-
-def test_a_failing_command_is_an_error_that_shows_what_it_said(host: LabHost) -> None:
-    with pytest.raises(LabError, match=r"numa-1: ls /absent: exit code 2\n.*No such file"):
-        host.exec(["ls", "/absent"])
-
-
-def test_many_commands_at_once_keep_apart(host: LabHost) -> None:
-    with ThreadPoolExecutor(max_workers=20) as pool:
-        answers = list(pool.map(lambda number: text(host, "echo", str(number)), range(40)))
-
-    assert answers == [str(number) for number in range(40)]
-
-
-def test_a_file_arrives_whole_with_its_mode(host: LabHost) -> None:
-    content = bytes(range(256)) * 100
-    host.copy_in("/run/new/directory/file", content, mode=0o600)
-
-    size, mode = text(host, "stat", "-c", "%s %a", "/run/new/directory/file").split()
-    digest = text(host, "sha256sum", "/run/new/directory/file").split()[0]
-
-    assert (size, mode) == ("25600", "600")
-    here = subprocess.run(["sha256sum"], input=content, capture_output=True, check=True)
-    assert digest == here.stdout.decode().split()[0]
-
-
-def test_a_service_runs_until_it_is_stopped_and_its_log_is_read_outside(host: LabHost) -> None:
-    script = "trap 'echo stopped; exit' TERM; echo started $A; while :; do sleep 1; done"
-    argv = ["/bin/sh", "-c", script]
-    log = host.start_service("sample", argv, environment={"A": "a b"})
-    wait_for(
-        lambda: log.read_text() if log.exists() else "",
-        until=lambda seen: "started a b" in seen,
-        deadline_seconds=60,
-        describe="the service's first line in its log",
-    )
-
-    host.start_service("sample", argv)
-    assert host.is_service_running("sample")
-    host.stop_service("sample")
-    host.stop_service("sample")
-
-    assert not host.is_service_running("sample")
-    assert log.read_text() == "started a b\nstopped\n"
-    with pytest.raises(LabError):
-        host.signal_service("sample", signal.SIGTERM)
-
-
-def test_nothing_inside_can_write_to_this_machines_root_file_system(host: LabHost) -> None:
-    for directory in ("/usr", "/root", "/boot"):
-        done = host.exec(["touch", f"{directory}/numavm-was-here"], check=False)
-
-        assert "Read-only file system" in done.stderr
-    host.exec(["touch", "/etc/numavm-was-here", "/var/numavm-was-here"])
-    assert not [path for path in ("/etc", "/var") if Path(path, "numavm-was-here").exists()]
-
-
-@pytest.mark.long  # the end-to-end suite does the same by way of the product
 def test_a_kvm_guest_lies_on_the_nodes_it_is_bound_to_and_sees_its_cells(host: LabHost) -> None:
     kernel, initrd = witness_images()
     for image, name in ((kernel, "vmlinuz"), (initrd, "initrd")):
@@ -219,16 +117,6 @@ def reports(host: LabHost) -> list[Report]:
     return parse_reports(host.exec(["cat", log], check=False).stdout)
 
 
-def test_running_up_again_leaves_a_running_host_alone(lab: Lab, host: LabHost) -> None:
-    before = host.pid
-    (again,) = lab.up([SPEC])
-
-    assert again.pid == before
-    with pytest.raises(LabError, match="another description"):
-        lab.up([SPEC.model_copy(update={"distances": None})])
-
-
-@pytest.mark.long  # the end-to-end suite does the same by way of the product
 def test_a_power_cut_ends_everything_at_once_and_the_host_comes_back_as_it_was(
     lab: Lab, host: LabHost
 ) -> None:

@@ -12,6 +12,7 @@ from numavm_lab.controlplane.plane import ControlPlane
 from numavm_lab.hosts import HostSpec
 from numavm_lab.progress import Progress
 from numavm_lab.stack import Stack
+from numavm_lab.state import processes_owned_by
 
 
 @contextmanager
@@ -25,4 +26,6 @@ def lab_stack(hosts: Sequence[HostSpec], progress: Progress = print) -> Iterator
         yield made
     finally:
         made.down()
+        left = [process.cmdline() for process in processes_owned_by(directory)]
         shutil.rmtree(directory, ignore_errors=True)
+        assert left == []
