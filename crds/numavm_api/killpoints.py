@@ -66,6 +66,8 @@ class KillPoint(StrEnum):
     """Agent: the domain's metadata say what is plugged in, libvirt has not heard of it."""
     UNPLUG_RECORDED = "unplug-recorded"
     """Agent: the domain's metadata say what the guest is asked for, the guest has not heard of it."""
+    BALLOON_RECORDED = "balloon-recorded"
+    """Agent: the domain's metadata say what its balloon is to be, libvirt has not heard of it."""
     GROUPS_WIDENED = "groups-widened"
     """Agent: the domain may take memory of old and new host cells, its pages are where they were."""
     PAGES_MOVING = "pages-moving"
@@ -104,8 +106,12 @@ OPERATION_POINTS: Final = (
     KillPoint.AFTER_COMMIT,
 )
 """Those of the agent that only a move of a running domain reaches, in their order."""
-HOT_POINTS: Final = (KillPoint.PLUG_RECORDED, KillPoint.UNPLUG_RECORDED)
-"""Those of the agent that only vCPUs and memory modules of a running domain reach."""
+HOT_POINTS: Final = (
+    KillPoint.PLUG_RECORDED,
+    KillPoint.UNPLUG_RECORDED,
+    KillPoint.BALLOON_RECORDED,
+)
+"""Those of the agent that only vCPUs, memory modules and the balloon of a running domain reach."""
 AGENT_POINTS: Final = tuple(point for point in KillPoint if point not in OPERATOR_POINTS)
 
 

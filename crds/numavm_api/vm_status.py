@@ -48,6 +48,23 @@ class ShutoffReason(StrEnum):
     UNKNOWN = "Unknown"
 
 
+class PausedReason(StrEnum):
+    """Why a running domain stands still (libvirt's virDomainPausedReason)."""
+
+    USER = "User"
+    """Somebody paused it, through libvirt."""
+    IO_ERROR = "IOError"
+    """One of its disks failed, or what lies under it is full."""
+    WATCHDOG = "Watchdog"
+    """Its watchdog was not fed."""
+    CRASHED = "Crashed"
+    """Its kernel panicked."""
+    SUSPENDED = "Suspended"
+    """It went to sleep by itself (ACPI S3)."""
+    UNKNOWN = "Unknown"
+    """libvirt does not say, as of QEMU's internal errors: instructions that KVM cannot run among them."""
+
+
 class Refusal(StatusModel):
     """A claim that an agent refused; the host is left out until its NumaHost changes or `until` has passed."""
 
@@ -113,6 +130,8 @@ class DomainStatus(StatusModel):
     """When the next start is tried."""
     shutoff_reason: ShutoffReason | None = None
     """Why it is not running."""
+    paused_reason: PausedReason | None = None
+    """Why it stands still, where it is paused."""
     released: ShortText | None = None
     """The claim of which this host holds nothing any more."""
     refused: DomainRefusal | None = None
@@ -193,7 +212,7 @@ class OperationStatus(StatusModel):
     """A change of the running domain that is under way; at most one at a time."""
 
     kind: ShortText
-    """ReHome: its memory and threads move to other host cells."""
+    """ReHome: its memory and threads move to other host cells. Amend: it takes up an amended claim on the same ones."""
     placement_id: ShortText
     """The claim it works towards."""
     from_: Annotated[str, Field(max_length=256, alias="from")]

@@ -21,7 +21,7 @@ from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.others import KubeletUse
 from numavm_api.quantity import Bytes
-from numavm_api.vm_status import NumaVMStatus, ShutoffReason
+from numavm_api.vm_status import NumaVMStatus, PausedReason, ShutoffReason
 
 
 class LibvirtState(StrEnum):
@@ -58,6 +58,8 @@ class DomainSeen:
     run_id: int
     """libvirt's id of this run: another one is another QEMU process."""
     state: LibvirtState
+    paused: PausedReason | None = None
+    """Why it stands still, where it is paused."""
     balloon: BalloonSeen | None = None
     """None: it has none, or libvirt cannot say now."""
 

@@ -97,7 +97,7 @@ def test_an_amended_claim_moves_the_vcpu_of_the_running_guest(node: Node, vm: Vm
     assert (vcpu_cpus(vm), vm.qemu()) == (str(cpu), qemu)
     assert vm.condition("NumaAligned")["status"] == "True"
     assert "operation" not in vm.status()
-    assert {"ReHomeBegun", "ReHomed"} <= set(vm.events())
+    assert {"AmendBegun", "Amended"} <= set(vm.events())
 
 
 @pytest.mark.parametrize("point", STEPS, ids=str)
@@ -134,10 +134,18 @@ def test_a_claim_that_is_not_of_this_domain_is_refused_and_nothing_changes(vm: V
     wait_for(vm.domain, until=lambda one: "refused" not in one, describe="the refusal is gone")
 
 
-@pytest.mark.parametrize("target", ["96Mi", "128Mi"])
-def test_a_changed_balloon_target_is_followed_by_the_running_guest(vm: Vm, target: str) -> None:
+@pytest.mark.parametrize(("target", "killed"), [("96Mi", False), ("128Mi", True)])
+def test_a_changed_balloon_target_is_followed_by_the_running_guest(
+    node: Node, vm: Vm, target: str, *, killed: bool
+) -> None:
     qemu = vm.qemu()
+    if killed:
+        node.agent.stop()
+        node.agent.start(**{KILL_POINT_VARIABLE: KillPoint.BALLOON_RECORDED})
     vm.patch({"domain": {"memory": {"balloon": {"target": target}}}})
+    if killed:
+        node.agent.wait_dead()
+        node.agent.start()
     memory = wait_for(
         lambda: vm.status()["memory"],
         until=lambda seen: (

@@ -13,6 +13,7 @@ from support.agent_fixtures import running_node
 from support.agents import Node, Vm
 from support.cluster import Callers
 from support.hot_guest import HotGuest
+from support.libvirtd_log import Change
 from support.wait import wait_for
 
 DIMM = {"name": "m0", "cell": 0, "size": "128Mi", "dimm": {}}
@@ -64,11 +65,29 @@ def test_cpus_and_memory_of_one_patch_come_both(guest: HotGuest) -> None:
     assert status["memory"]["guestCurrent"] == "448Mi"
 
 
-def test_of_changes_during_changes_the_last_one_holds(guest: HotGuest) -> None:
-    for requested in ("128Mi", "32Mi", "192Mi", "96Mi"):
-        guest.change(sockets=2, modules=[DIMM, virtio(requested)])
+def test_of_changes_during_changes_the_last_one_holds_and_each_was_begun_alone(
+    node: Node, guest: HotGuest
+) -> None:
+    """As libvirtd logged it: whatever was done to the guest belongs to the one operation that stood in its metadata."""
+
+    def asked() -> list[Change]:
+        return node.libvirt.changes(guest.vm.uid())
+
+    other = {**DIMM, "name": "m1"}
+    for modules, balloon in (
+        ([DIMM, virtio("128Mi")], None),
+        ([DIMM, virtio("32Mi")], "192Mi"),
+        ([DIMM, other, virtio("32Mi")], "224Mi"),
+        ([DIMM, virtio("192Mi")], "224Mi"),
+        ([DIMM, virtio("96Mi")], None),
+    ):
+        before = len(asked())
+        guest.change(sockets=2, modules=modules, balloon=balloon)
+        wait_for(asked, until=lambda now, so_far=before: len(now) > so_far, describe="it begins")
     guest.wait(cpus="0-1", more=128 + 96)
     guest.settles()
+    assert [one for one in asked() if one.recorded != one.kind] == []
+    assert {one.kind for one in asked()} == {"Plug", "Balloon", "Unplug"}
 
 
 def test_a_change_that_is_taken_back_at_once_leaves_the_guest_as_it_was(guest: HotGuest) -> None:

@@ -183,6 +183,21 @@ def test_threads_moved_by_hand_are_moved_back(node: Node, make_vm: MakeVm) -> No
     vm.wait("NumaAligned", "True")
 
 
+def test_a_guest_that_somebody_paused_does_not_count_as_running(
+    node: Node, make_vm: MakeVm
+) -> None:
+    vm = make_vm("paused")
+    vm.start()
+    by_hand(node, vm, lambda domain: domain.suspend())
+    vm.wait("Running", "False")
+    assert vm.condition("Running")["reason"] == "Paused"
+    assert "`virsh resume`" in vm.condition("Running")["message"]
+    assert (vm.domain()["state"], vm.domain()["pausedReason"]) == ("Paused", "User")
+    by_hand(node, vm, lambda domain: domain.resume())
+    vm.wait("Running", "True")
+    assert "pausedReason" not in vm.domain()
+
+
 def _assert_vcpu_pin(domain: libvirt.virDomain, expected: tuple[bool, ...]) -> None:
     wait_for(
         lambda: tuple(domain.vcpuPinInfo()[0][: len(expected)]),

@@ -58,11 +58,18 @@ class HotGuest:
             lambda: self.seen()[1], describe="the guest booted", deadline_seconds=180
         )
 
-    def change(self, *, sockets: int, modules: list[Document], memory: str = "256Mi") -> None:
-        """Change the spec by one patch."""
+    def change(
+        self,
+        *,
+        sockets: int,
+        modules: list[Document],
+        memory: str = "256Mi",
+        balloon: str | None = None,
+    ) -> None:
+        """Change the spec by one patch; without a target of the balloon the guest has all its memory."""
         domain: Document = {
             "cpu": {"sockets": sockets},
-            "memory": {"guest": memory},
+            "memory": {"guest": memory, "balloon": {"target": balloon}},
             "devices": {"memory": modules},
         }
         self.vm.patch({"domain": domain})

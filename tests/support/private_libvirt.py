@@ -17,6 +17,7 @@ import libvirt
 import psutil
 
 from numavm_lab.state import ProcessTable, cache_directory
+from support.libvirtd_log import LOG_ENVIRONMENT, Change, changes
 from support.wait import wait_for
 
 _MOUNTS = {
@@ -98,8 +99,15 @@ class PrivateLibvirt:
         socket.unlink(missing_ok=True)
         pid_file = self.directory / "libvirtd.pid"
         pid_file.unlink(missing_ok=True)
-        self.spawn("libvirtd", ["/usr/sbin/libvirtd", "-p", str(pid_file)])
+        self.spawn(
+            "libvirtd", ["/usr/sbin/libvirtd", "-p", str(pid_file)], environment=LOG_ENVIRONMENT
+        )
         wait_for(socket.exists, describe="libvirtd listens")
+
+    def changes(self, uuid: str) -> list[Change]:
+        """Return what libvirtd was asked to do to a domain so far."""
+        log = self.processes.log_path("libvirtd").read_text(encoding="utf-8", errors="replace")
+        return list(changes(log, uuid))
 
     def kill_libvirtd(self) -> None:
         """End libvirtd as the kernel's OOM killer would; QEMU processes go on."""

@@ -15,6 +15,7 @@ from numavm_agent.reconcile.live_plan import (
     Shown,
     Unplugging,
     asking,
+    balloon_operation,
     live_plan,
     plug_operation,
     read_unplugging,
@@ -195,6 +196,27 @@ def test_what_else_changes_meanwhile_does_not_wait_for_the_guest() -> None:
     assert change_phase(at_rest, record.placement, None, back) is Change.NONE
 
 
+def ballooned(target: str | None, period: int = 10) -> NumaVMSpec:
+    balloon = {"model": "virtio", "target": target, "statsPeriodSeconds": period}
+    memory = {"guest": "1Gi", "balloon": {key: at for key, at in balloon.items() if at is not None}}
+    return NumaVMSpec.model_validate({"domain": {"memory": memory}})
+
+
+def test_a_balloon_is_recorded_before_it_is_set_and_one_cut_off_is_set_anew() -> None:
+    record = recorded(ballooned("512Mi"))
+    assert balloon_operation(record, ballooned("512Mi")) is None
+    assert balloon_operation(record, guest()) is None
+    for aim in (ballooned("768Mi"), ballooned(None), ballooned("512Mi", 5)):
+        operation = balloon_operation(record, aim)
+        assert operation is not None
+        assert operation.kind == "Balloon"
+        assert operation.before != operation.after
+        cut_off = replace(record, operation=operation)
+        back = Wish(ballooned("512Mi"), 4, NONE, News.NONE)
+        assert change_phase(cut_off, record.placement, None, back) is Change.SPEC
+        assert balloon_operation(cut_off, ballooned("512Mi")) is not None
+
+
 @pytest.mark.parametrize(
     ("running", "target", "hot", "vcpus", "memory"),
     [
@@ -226,6 +248,13 @@ def test_what_else_changes_meanwhile_does_not_wait_for_the_guest() -> None:
             guest(1),
             guest(1, "a"),
             HotNow(Operation("Plug", "", "a", "Plug"), error="no"),
+            "NoChange",
+            "ChangeFailed",
+        ),
+        (
+            guest(1),
+            guest(1),
+            HotNow(Operation("Balloon", "1Gi", "512Mi", "Balloon"), error="no"),
             "NoChange",
             "ChangeFailed",
         ),

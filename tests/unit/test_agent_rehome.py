@@ -20,6 +20,7 @@ from numavm_agent.reconcile.rehome import (
     batches,
     begun,
     homes,
+    kind_of,
     narrowed,
     new_aim,
     next_step,
@@ -226,6 +227,15 @@ def test_the_record_names_both_ends_and_the_step() -> None:
     said = status_of(at_step(moving, Step.NARROW), percent=57)
     assert said is not None
     assert (said.step, said.percent, said.placement_id) == ("Narrow", 50, "claim-2")
+    assert said.kind == "ReHome"
+
+
+def test_a_claim_amended_on_the_same_host_cells_is_no_re_home() -> None:
+    now = begun(record(), claim_on(0, 1))
+    said = status_of(at_step(now, Step.PLUG), percent=100)
+    assert said is not None
+    assert (said.kind, said.step) == ("Amend", "Plug")
+    assert kind_of(claim_on(0, 1), claim_on(0, 2)) == "ReHome"
 
 
 def test_turning_back_holds_what_was_held() -> None:

@@ -23,6 +23,7 @@ from numavm_api.vm_status import (
     DomainStatus,
     NumaStatus,
     NumaVMStatus,
+    PausedReason,
     ShutoffReason,
 )
 from support.agent_values import cells, claim, held, shared_claim, spec, vm
@@ -63,7 +64,13 @@ STOPPED, CRASHED = ShutoffReason.STOPPED, ShutoffReason.CRASHED
     ("seen", "status", "reason", "says"),
     [
         (view(DomainState.RUNNING), "True", Reason.RUNNING, "runs"),
-        (view(DomainState.PAUSED), "True", Reason.RUNNING, "paused"),
+        (view(DomainState.PAUSED), "False", Reason.PAUSED, "libvirt does not say why"),
+        (
+            view(DomainState.PAUSED, domain={"paused_reason": PausedReason.USER}),
+            "False",
+            Reason.PAUSED,
+            "virsh resume",
+        ),
         (
             view(DomainState.SHUTDOWN, domain={"shutoff_reason": STOPPED}),
             "True",

@@ -13,7 +13,7 @@ from numavm_agent.reconcile.transitions import Run, may_start, seconds_of, times
 from numavm_agent.reconcile.vms import claim_phase
 from numavm_api.conditions import ClaimRefusalReason
 from numavm_api.lifecycle import Wanted, is_released, refusal_of, wants_to_run
-from numavm_api.vm_status import DomainState, DomainStatus, ShutoffReason
+from numavm_api.vm_status import DomainState, DomainStatus, PausedReason, ShutoffReason
 from support.agent_values import claim, spec, vm
 
 NOW = 1_800_000_000.0
@@ -24,6 +24,7 @@ def run(**changes: Any) -> Run:
         "uuid": "uid-1",
         "name": "ns_vm_uid",
         "state": LibvirtState.RUNNING,
+        "paused": None,
         "accelerator": Accelerator.KVM,
         "machine": "pc-q35-7.2",
         "placement_id": "claim-1",
@@ -37,6 +38,12 @@ def run(**changes: Any) -> Run:
 
 def running(**changes: Any) -> DomainStatus:
     return transitions.observed(None, "node", run(**changes), now=NOW)
+
+
+def test_why_it_stands_still_is_told_until_it_is_stopped() -> None:
+    paused = {"state": LibvirtState.PAUSED, "paused": PausedReason.IO_ERROR}
+    assert running(**paused).paused_reason is PausedReason.IO_ERROR
+    assert running(**paused, stopping=True).paused_reason is None
 
 
 def test_times_are_kubernetes_times_and_read_back() -> None:

@@ -60,6 +60,16 @@ def test_a_vm_that_runs_under_its_claim_is_ready() -> None:
     assert word(world) is PrintableStatus.RUNNING
 
 
+def test_a_vm_that_stands_still_is_not_ready() -> None:
+    says = agent_says(ConditionType.RUNNING, "False", Reason.PAUSED, "a disk failed")
+    world = WorldMaker(
+        placement=claim(), domain=running(state=DomainState.PAUSED), conditions=[says]
+    ).make()
+
+    assert said(world, ConditionType.READY) == ("False", Reason.PAUSED)
+    assert word(world) is PrintableStatus.PAUSED
+
+
 @pytest.mark.parametrize(
     ("domain", "expected"),
     [

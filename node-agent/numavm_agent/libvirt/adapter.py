@@ -27,7 +27,7 @@ from numavm_agent.ports import BalloonSeen, DeviceNews, DomainEnd, DomainSeen, L
 from numavm_agent.topology.capabilities import EmulatorCapabilities, parse_capabilities
 from numavm_api.cpuset import CpuSet
 from numavm_api.quantity import KIBIBYTE, Bytes
-from numavm_api.vm_status import ShutoffReason
+from numavm_api.vm_status import PausedReason, ShutoffReason
 
 _STATES: Final = {
     libvirt.VIR_DOMAIN_NOSTATE: LibvirtState.STARTING,
@@ -38,6 +38,12 @@ _STATES: Final = {
     libvirt.VIR_DOMAIN_SHUTOFF: LibvirtState.SHUTOFF,
     libvirt.VIR_DOMAIN_CRASHED: LibvirtState.CRASHED,
     libvirt.VIR_DOMAIN_PMSUSPENDED: LibvirtState.PAUSED,
+}
+_PAUSES: Final = {
+    libvirt.VIR_DOMAIN_PAUSED_USER: PausedReason.USER,
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR: PausedReason.IO_ERROR,
+    libvirt.VIR_DOMAIN_PAUSED_WATCHDOG: PausedReason.WATCHDOG,
+    libvirt.VIR_DOMAIN_PAUSED_CRASHED: PausedReason.CRASHED,
 }
 _ENDS: Final = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: ShutoffReason.GUEST_SHUTDOWN,
@@ -283,15 +289,20 @@ class LibvirtHypervisor:
 
 
 def _seen(domain: Any, stats: dict[str, Any]) -> DomainSeen:  # noqa: ANN401 - libvirt.virDomain
-    state = _STATES.get(int(stats["state.state"]), LibvirtState.RUNNING)
-    reason = int(stats.get("state.reason", 0))
-    if state is LibvirtState.PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
+    number, reason = int(stats["state.state"]), int(stats.get("state.reason", 0))
+    state, paused = _STATES.get(number, LibvirtState.RUNNING), None
+    if number == libvirt.VIR_DOMAIN_PMSUSPENDED:
+        paused = PausedReason.SUSPENDED
+    elif state is LibvirtState.PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_STARTING_UP:
         state = LibvirtState.STARTING
+    elif state is LibvirtState.PAUSED:
+        paused = _PAUSES.get(reason, PausedReason.UNKNOWN)
     return DomainSeen(
         uuid=str(domain.UUIDString()),
         name=str(domain.name()),
         run_id=int(domain.ID()),
         state=state,
+        paused=paused,
         balloon=_balloon(stats),
     )
 

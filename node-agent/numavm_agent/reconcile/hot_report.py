@@ -13,6 +13,7 @@ from numavm_agent.domain.metadata import Operation
 from numavm_agent.reconcile.changes import switches_vcpus
 from numavm_agent.reconcile.conditions import Finding
 from numavm_agent.reconcile.live_plan import (
+    BALLOON,
     PLUG,
     Unplugging,
     is_vcpu_name,
@@ -93,7 +94,7 @@ def _finding(kind: ConditionType, hot: HotNow, waiting: str, moving: str) -> Fin
             f"The guest does not give back {names}{words}. It is asked again when the spec changes"
         )
         return Finding(kind, "False", Reason.GUEST_REFUSED, text)
-    if hot.error is not None and _is_plugged(kind, hot.operation):
+    if hot.error is not None and _concerns(kind, hot.operation):
         return Finding(kind, "False", Reason.CHANGE_FAILED, f"{hot.error}. It is tried again")
     if asked is not None and asked.names:
         names = ", ".join(sorted(asked.names))
@@ -121,11 +122,12 @@ def _of_kind(kind: ConditionType, asked: Unplugging | None) -> Unplugging | None
     return Unplugging(asked.generation, names, asked.refused & names)
 
 
-def _is_plugged(kind: ConditionType, operation: Operation | None) -> bool:
-    if operation is None or operation.kind != PLUG:
-        return False
-    parts = [part for part in operation.after.split(", ") if part]
+def _concerns(kind: ConditionType, operation: Operation | None) -> bool:
+    """Tell whether a condition is about what an operation gives the guest."""
     is_vcpus = kind is ConditionType.HOT_VCPU_CHANGE
+    if operation is None or operation.kind != PLUG:
+        return operation is not None and operation.kind == BALLOON and not is_vcpus
+    parts = [part for part in operation.after.split(", ") if part]
     return any(part.startswith("vCPUs ") is is_vcpus for part in parts)
 
 

@@ -77,6 +77,8 @@ class Moved:
     """Memory that this agent has handed to move_pages(2) for it so far."""
     seconds: float = 0.0
     """How long that took."""
+    kind: str = ""
+    """Of the operation that is done, where one is."""
 
 
 JobOutcome = Settled | Stopped | Moved

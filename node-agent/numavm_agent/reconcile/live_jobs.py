@@ -22,6 +22,7 @@ from numavm_agent.reconcile.live_plan import (
     Shown,
     Unplugging,
     asking,
+    balloon_operation,
     live_plan,
     plug_operation,
     read_unplugging,
@@ -77,8 +78,7 @@ class LiveJobs:
         )
         record = self._begin(record, shown, plan)
         self.plug(record.uid, aim, vm, plan, record.placement, change.pins)
-        if record.spec is not None:
-            self.set_balloon(record.uid, record.spec, aim)
+        record = self._set_balloon(record, aim)
         asked, words = self._ask(record, plan, asked, change.generation)
         self._remember(change, record, asked)
         return Moved(percent=0, settled=None, stuck=None, refusal=words)
@@ -135,16 +135,24 @@ class LiveJobs:
         finally:
             self.jobs.hypervisor.pin_emulator(uid, pins.emulator)
 
-    def set_balloon(self, uid: str, before: NumaVMSpec, after: NumaVMSpec) -> None:
+    def follow_balloon(self, record: DomainRecord, aim: NumaVMSpec) -> None:
         """Set target and period of the balloon where they change; after modules, which a target may count on."""
-        old, new = before.domain.memory.balloon, after.domain.memory.balloon
-        target = target_of(after)
-        if old is None or new is None or target is None:
+        balloon, target = aim.domain.memory.balloon, target_of(aim)
+        if balloon is None or target is None or balloon_operation(record, aim) is None:
             return
-        if old.target != new.target:
-            self.jobs.hypervisor.set_balloon(uid, target)
-        if old.stats_period_seconds != new.stats_period_seconds:
-            self.jobs.hypervisor.set_balloon_period(uid, new.stats_period_seconds or 0)
+        self.jobs.hypervisor.set_balloon(record.uid, target)
+        self.jobs.hypervisor.set_balloon_period(record.uid, balloon.stats_period_seconds or 0)
+
+    def _set_balloon(self, record: DomainRecord, aim: NumaVMSpec) -> DomainRecord:
+        """Record what the balloon is about to be, then set it."""
+        operation = balloon_operation(record, aim)
+        if operation is None:
+            return record
+        begun = replace(record, operation=operation)
+        self._write(begun)
+        self.jobs.kill.reach(KillPoint.BALLOON_RECORDED)
+        self.follow_balloon(begun, aim)
+        return begun
 
     def _begin(self, record: DomainRecord, shown: Shown, plan: LivePlan) -> DomainRecord:
         """Record what is about to be plugged in, before it is."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from numavm_agent.domain.metadata import Operation
+from numavm_agent.domain.metadata import DomainRecord, Operation
 from numavm_agent.reconcile.module_changes import (
     Asked,
     ModuleStep,
@@ -21,10 +21,13 @@ from numavm_agent.reconcile.module_changes import (
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM
 from numavm_api.numavm import NumaVMSpec
+from numavm_api.quantity import format_bytes
 from numavm_api.vm_status import ModuleStatus
 
 PLUG: Final = "Plug"
 """vCPUs and modules come, virtio-mem is resized."""
+BALLOON: Final = "Balloon"
+"""Target of the balloon, or period of its figures."""
 UNPLUG: Final = "Unplug"
 """The guest was asked to give something back."""
 _NOTHING: Final = "nothing"
@@ -150,6 +153,26 @@ def plug_operation(before: Shown, plan: LivePlan) -> Operation:
     return Operation(PLUG, has, ", ".join([*names, *plan.plug, *plan.resize]), PLUG)
 
 
+def balloon_operation(record: DomainRecord, aim: NumaVMSpec) -> Operation | None:
+    """Return the record of a balloon that is about to be set; None: it is as wanted.
+
+    One that stands there already was cut off: nobody knows whether libvirt has heard of it, so it is set anew.
+    """
+    before, after = _balloon_words(record.spec), _balloon_words(aim)
+    if before is None or after is None:
+        return None
+    was_cut_off = record.operation is not None and record.operation.kind == BALLOON
+    return Operation(BALLOON, before, after, BALLOON) if was_cut_off or before != after else None
+
+
+def _balloon_words(spec: NumaVMSpec | None) -> str | None:
+    balloon = spec.domain.memory.balloon if spec is not None else None
+    if balloon is None:
+        return None
+    size = "all" if balloon.target is None else format_bytes(balloon.target)
+    return f"{size}, figures every {balloon.stats_period_seconds or 0} s"
+
+
 def asking(unplugging: Unplugging) -> Operation:
     """Return the record of what a guest is about to be asked for: cut off here, it is asked by the next agent."""
     return replace(unplug_operation(unplugging), step=f"Ask@{unplugging.generation}")
@@ -168,8 +191,8 @@ def unplug_operation(unplugging: Unplugging) -> Operation:
 
 
 def is_hot(operation: Operation | None) -> bool:
-    """Tell whether something was being plugged in or given back."""
-    return operation is not None and operation.kind in (PLUG, UNPLUG)
+    """Tell whether something was being plugged in, set, or given back."""
+    return operation is not None and operation.kind in (PLUG, BALLOON, UNPLUG)
 
 
 def read_unplugging(operation: Operation | None) -> Unplugging | None:

@@ -27,6 +27,9 @@ from numavm_api.quantity import MEBIBYTE, Bytes
 from numavm_api.vm_status import OperationStatus
 
 REHOME: Final = "ReHome"
+"""Memory moves to other host cells."""
+AMEND: Final = "Amend"
+"""The host cells stay: threads move, vCPUs and memory modules come."""
 BATCH: Final = Bytes(4 * MEBIBYTE)
 """Moved by one call: the guest waits for a page of it no longer than that takes."""
 _TENTH: Final = 10
@@ -149,10 +152,20 @@ def homes(batch: Batch) -> list[int]:
     return [cells[at % len(cells)] for at in range(len(batch.addresses))]
 
 
+def kind_of(before: Placement, target: Placement) -> str:
+    """Return what a change from one claim to another is."""
+    cells = {cell.id: cell.host_cells for cell in before.cells}
+    moves = any(cells.get(cell.id) != cell.host_cells for cell in target.cells)
+    return REHOME if moves else AMEND
+
+
 def operation(record: DomainRecord, target: Placement, step: Step) -> Operation:
     """Return the record of a move from the claim that the domain has to another."""
     return Operation(
-        kind=REHOME, before=record.placement.summary, after=target.summary, step=str(step)
+        kind=kind_of(record.placement, target),
+        before=record.placement.summary,
+        after=target.summary,
+        step=str(step),
     )
 
 
@@ -178,15 +191,16 @@ def status_of(
     record: DomainRecord, percent: int, error: str | None = None
 ) -> OperationStatus | None:
     """Return what the status says of a move that is under way, and why it does not come forward; None: none is."""
-    if record.target is None or record.operation is None or record.operation.kind != REHOME:
+    now = record.operation
+    if record.target is None or now is None or now.kind not in (REHOME, AMEND):
         return None
     return OperationStatus.model_validate(
         {
-            "kind": REHOME,
+            "kind": now.kind,
             "placementId": record.target.id,
-            "from": record.operation.before,
-            "to": record.operation.after,
-            "step": record.operation.step,
+            "from": now.before,
+            "to": now.after,
+            "step": now.step,
             "percent": percent // _TENTH * _TENTH,
             "message": error[:_MESSAGE] if error else None,
         }

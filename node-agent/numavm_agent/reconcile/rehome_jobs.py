@@ -27,6 +27,7 @@ from numavm_agent.reconcile.rehome import (
     batches,
     begun,
     homes,
+    kind_of,
     narrowed,
     next_step,
     percent_done,
@@ -318,8 +319,7 @@ class RehomeJobs:
         )
         settled = self.jobs.read(settling, pid)
         self.jobs.kill.reach(KillPoint.BEFORE_COMMIT)
-        if moving.record.spec is not None:
-            self.live.set_balloon(moving.record.uid, moving.record.spec, moving.spec)
+        self.live.follow_balloon(moving.record, moving.spec)
         done = replace(
             moving.record, placement=target, target=None, operation=None, spec=moving.spec
         )
@@ -333,6 +333,7 @@ class RehomeJobs:
             stuck=None,
             handled=Bytes(tally.handled),
             seconds=tally.seconds,
+            kind=kind_of(moving.record.placement, target),
         )
 
     def _percent(self, moving: Moving, left: Bytes) -> int:

@@ -19,7 +19,7 @@ from numavm_agent.reconcile.inventory import ManagedDomain
 from numavm_agent.reconcile.jobs import JobOutcome, Moved
 from numavm_agent.reconcile.live_jobs import Applying
 from numavm_agent.reconcile.memory import VmMemory
-from numavm_agent.reconcile.rehome import new_aim
+from numavm_agent.reconcile.rehome import AMEND, kind_of, new_aim
 from numavm_agent.reconcile.rehome_jobs import Moving
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.workers import JobKind
@@ -133,8 +133,7 @@ class Rehomer:
                 except CannotRender as error:
                     self._refuse(domain, memory, claim, Refused(Why.CPU_TAKEN, str(error)))
                     return host
-                note = f"The VM is moved on its host from {domain.record.placement.summary} to {claim.summary}"
-                self._tell(domain, EventType.NORMAL, "ReHomeBegun", note)
+                self._tell_begun(domain, claim)
                 return self._begin(domain, memory, host, claim.alone)
         return host
 
@@ -187,6 +186,14 @@ class Rehomer:
         )
         then = host.with_change(held)
         return settled_pins(claim.alone, then.pools, then.cpus, then.held_cpus, vm)
+
+    def _tell_begun(self, domain: ManagedDomain, claim: Placement) -> None:
+        before = domain.record.placement
+        kind = kind_of(before, claim)
+        note = f"The VM is moved on its host from {before.summary} to {claim.summary}"
+        if kind == AMEND:
+            note = f"The VM takes up its amended claim on the same host cells, {claim.summary}"
+        self._tell(domain, EventType.NORMAL, f"{kind}Begun", note)
 
     def _tell(self, domain: ManagedDomain, kind: EventType, reason: str, note: str) -> None:
         record = domain.record

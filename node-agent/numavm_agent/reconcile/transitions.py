@@ -23,6 +23,7 @@ from numavm_api.vm_status import (
     DomainRefusal,
     DomainState,
     DomainStatus,
+    PausedReason,
     ShutoffReason,
 )
 
@@ -34,6 +35,7 @@ class Run:
     uuid: str
     name: str
     state: LibvirtState
+    paused: PausedReason | None
     accelerator: Accelerator
     machine: str
     placement_id: str
@@ -95,6 +97,7 @@ def observed(before: DomainStatus | None, node: str, run: Run, *, now: float) ->
         starts=(before.starts if before and same_claim else None) or 1,
         failures=failures,
         shutoff_reason=ShutoffReason.STOPPED if run.stopping else None,
+        paused_reason=None if run.stopping else run.paused,
     )
 
 

@@ -30,9 +30,20 @@ from numavm_api.vm_status import (
     ModuleStatus,
     NumaStatus,
     OperationStatus,
+    PausedReason,
     ShutoffReason,
 )
 
+_PAUSED: Final = {
+    PausedReason.USER: "somebody paused it through libvirt. `virsh resume` on its host lets it go on",
+    PausedReason.IO_ERROR: "a disk failed, or what lies under it is full. That mended, `virsh resume` on its host",
+    PausedReason.WATCHDOG: "its watchdog was not fed. `kubectl numavm restart` starts it anew",
+    PausedReason.CRASHED: "its kernel panicked. `kubectl numavm restart` starts it anew",
+    PausedReason.SUSPENDED: "it went to sleep by itself. `virsh dompmwakeup` on its host wakes it",
+    PausedReason.UNKNOWN: (
+        "QEMU stopped it and libvirt does not say why, as with an error inside KVM: the domain's log on its host does"
+    ),
+}
 _THERE: Final = frozenset({DomainState.RUNNING, DomainState.PAUSED, DomainState.SHUTDOWN})
 _ENDS: Final = {
     ShutoffReason.GUEST_SHUTDOWN: (Reason.GUEST_SHUTDOWN, "The guest shut down"),
@@ -165,7 +176,8 @@ def _running(view: VmView) -> Finding:
         case DomainState.RUNNING:
             return _is_running("True", Reason.RUNNING, "The guest runs")
         case DomainState.PAUSED:
-            return _is_running("True", Reason.RUNNING, "The guest is paused")
+            why = _PAUSED[domain.paused_reason or PausedReason.UNKNOWN]
+            return _is_running("False", Reason.PAUSED, f"The guest stands still: {why}")
         case DomainState.SHUTDOWN if domain.shutoff_reason is ShutoffReason.STOPPED:
             return _is_running("True", Reason.STOPPING, "The guest was asked to shut down")
         case DomainState.SHUTDOWN:

@@ -44,7 +44,7 @@ from numavm_agent.reconcile.memory import VmMemory
 from numavm_agent.reconcile.module_reader import ModuleReader
 from numavm_agent.reconcile.operations import StopCause, is_stop
 from numavm_agent.reconcile.powers import power_problems
-from numavm_agent.reconcile.rehome import status_of
+from numavm_agent.reconcile.rehome import AMEND, status_of
 from numavm_agent.reconcile.rehoming import Rehomer
 from numavm_agent.reconcile.tools import Tools
 from numavm_agent.reconcile.vm_report import Running, VmView, is_there
@@ -143,8 +143,11 @@ class VmReconciler:
         if moved.settled is not None:
             cells = moved.settled.verdict.numa.cells
             where = ",".join(f"{cell.id}->{cell.host_cells}" for cell in cells)
-            note = f"The VM was moved while it ran: guest cell -> host cells {where}{_rate(moved)}"
-            self._tell(uid, EventType.NORMAL, "ReHomed", "ReHome", note)
+            reason, what = "ReHomed", "The VM was moved while it ran"
+            if moved.kind == AMEND:
+                reason, what = "Amended", "The VM has all of its amended claim"
+            note = f"{what}: guest cell -> host cells {where}{_rate(moved)}"
+            self._tell(uid, EventType.NORMAL, reason, moved.kind, note)
 
     def step(  # noqa: C901 - a flat list of actions, one line each
         self, vm: VmObject, domain: ManagedDomain | None, host: HostNow
@@ -288,6 +291,7 @@ class VmReconciler:
             uuid=domain.seen.uuid,
             name=domain.seen.name,
             state=domain.seen.state,
+            paused=domain.seen.paused,
             accelerator=domain.accelerator,
             machine=domain.machine,
             placement_id=domain.record.placement.id,

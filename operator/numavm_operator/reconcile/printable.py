@@ -47,8 +47,10 @@ def _with_claim(world: World) -> PrintableStatus:
     if domain is None:
         return PrintableStatus.STARTING
     match domain.state:
-        case DomainState.RUNNING | DomainState.PAUSED:
+        case DomainState.RUNNING:
             return PrintableStatus.RUNNING
+        case DomainState.PAUSED:
+            return PrintableStatus.PAUSED
         case DomainState.SHUTDOWN:
             return PrintableStatus.STOPPING
         case DomainState.SHUTOFF | DomainState.CRASHED:
