@@ -106,6 +106,7 @@ AGENTS_PART: Mapping[str, Any] = {
         "failures": 0,
         "retryAt": "2026-01-01T00:00:01Z",
         "shutoffReason": "Stopped",
+        "pausedReason": "User",
         "released": "5d",
         "refused": {"placementId": "5d", "reason": "CpuTaken", "message": "CPU 2", "time": "x"},
     },

@@ -16,6 +16,7 @@ from numavm_agent.reconcile.live_plan import (
     Unplugging,
     asking,
     balloon_operation,
+    balloon_target,
     live_plan,
     plug_operation,
     read_unplugging,
@@ -204,17 +205,27 @@ def ballooned(target: str | None, period: int = 10) -> NumaVMSpec:
 
 def test_a_balloon_is_recorded_before_it_is_set_and_one_cut_off_is_set_anew() -> None:
     record = recorded(ballooned("512Mi"))
-    assert balloon_operation(record, ballooned("512Mi")) is None
-    assert balloon_operation(record, guest()) is None
+    assert balloon_operation(record, ballooned("512Mi"), shown("0")) is None
+    assert balloon_operation(record, guest(), shown("0")) is None
     for aim in (ballooned("768Mi"), ballooned(None), ballooned("512Mi", 5)):
-        operation = balloon_operation(record, aim)
+        operation = balloon_operation(record, aim, shown("0"))
         assert operation is not None
         assert operation.kind == "Balloon"
         assert operation.before != operation.after
         cut_off = replace(record, operation=operation)
         back = Wish(ballooned("512Mi"), 4, NONE, News.NONE)
         assert change_phase(cut_off, record.placement, None, back) is Change.SPEC
-        assert balloon_operation(cut_off, ballooned("512Mi")) is not None
+        assert balloon_operation(cut_off, ballooned("512Mi"), shown("0")) is not None
+
+
+def test_a_balloon_is_set_anew_when_a_dimm_came_or_went() -> None:
+    for target, whole in (("512Mi", 512 * MEBIBYTE), (None, 2 * GIBIBYTE)):
+        wish = ballooned(target)
+        assert balloon_operation(recorded(wish), wish, shown("0", "a")) is not None
+        assert balloon_target(wish, shown("0", "a")) == whole
+        rubber = Shown(NONE, {"v": there("v", requested=64, current=64)})
+        assert balloon_operation(recorded(wish), wish, rubber) is None
+    assert balloon_target(ballooned(None), shown("0")) == GIBIBYTE
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ class Settled:
     """Per host cell, by its cgroup, when the pages were read; None: the kernel does not say."""
     settled_at: float
     """When, in seconds since boot."""
+    modules: frozenset[str]
+    """The memory modules that it then had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ class Jobs:
             mappings=mappings,
             own_memory=own_memory,
             settled_at=self.clock.boottime(),
+            modules=modules_of(settling.vm),
         )
 
     def begin_stop(self, record: DomainRecord, cause: StopCause) -> Stopped:
@@ -205,3 +208,8 @@ class Jobs:
             if seen.uuid == uuid:
                 return seen.run_id
         raise DomainMissing(f"domain {uuid} ended as soon as it had started")
+
+
+def modules_of(vm: EffectiveVM) -> frozenset[str]:
+    """Return the names of a VM's memory modules."""
+    return frozenset(module.name for module in vm.modules)

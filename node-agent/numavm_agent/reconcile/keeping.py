@@ -11,7 +11,7 @@ from numavm_agent.ports import EventType
 from numavm_agent.reconcile.drift import DriftWatch
 from numavm_agent.reconcile.host_state import HostNow
 from numavm_agent.reconcile.inventory import ManagedDomain
-from numavm_agent.reconcile.jobs import Settled, Settling
+from numavm_agent.reconcile.jobs import Settled, Settling, modules_of
 from numavm_agent.reconcile.memory import VmMemory
 from numavm_agent.reconcile.operations import StopCause, StopStep, next_stop_step, read_stop
 from numavm_agent.reconcile.tools import Tools
@@ -82,10 +82,14 @@ class Keeper:
             return
         try:
             threads = self._tools.reader.threads(domain.pid)
-            problems = thread_problems(pins, threads, effective(domain.record.spec))
+            vm = effective(domain.record.spec)
+            problems = thread_problems(pins, threads, vm)
             own_memory = self._tools.reader.own_memory(domain.pid)
         except ProcessLookupError:
             return  # it has just ended: the next turn sees that
+        if modules_of(vm) != settled.modules:
+            self.settle(domain, host, drift=drift)
+            return
         now = self._tools.clock.boottime()
         if problems and not (
             _is_known(problems, settled) and now < settled.settled_at + READ_AGAIN_SECONDS

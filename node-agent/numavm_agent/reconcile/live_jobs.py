@@ -15,7 +15,6 @@ from numavm_agent.domain.metadata import DomainRecord, metadata_xml
 from numavm_agent.domain.modules import alias_of, module_xml
 from numavm_agent.domain.pins import Pins
 from numavm_agent.errors import DomainMissing, OperationBusy
-from numavm_agent.reconcile.balloon_report import target_of
 from numavm_agent.reconcile.jobs import Jobs, Moved
 from numavm_agent.reconcile.live_plan import (
     LivePlan,
@@ -23,6 +22,7 @@ from numavm_agent.reconcile.live_plan import (
     Unplugging,
     asking,
     balloon_operation,
+    balloon_target,
     live_plan,
     plug_operation,
     read_unplugging,
@@ -78,7 +78,7 @@ class LiveJobs:
         )
         record = self._begin(record, shown, plan)
         self.plug(record.uid, aim, vm, plan, record.placement, change.pins)
-        record = self._set_balloon(record, aim)
+        record = self._follow_balloon(record, aim)
         asked, words = self._ask(record, plan, asked, change.generation)
         self._remember(change, record, asked)
         return Moved(percent=0, settled=None, stuck=None, refusal=words)
@@ -136,23 +136,31 @@ class LiveJobs:
             self.jobs.hypervisor.pin_emulator(uid, pins.emulator)
 
     def follow_balloon(self, record: DomainRecord, aim: NumaVMSpec) -> None:
-        """Set target and period of the balloon where they change; after modules, which a target may count on."""
-        balloon, target = aim.domain.memory.balloon, target_of(aim)
-        if balloon is None or target is None or balloon_operation(record, aim) is None:
-            return
-        self.jobs.hypervisor.set_balloon(record.uid, target)
-        self.jobs.hypervisor.set_balloon_period(record.uid, balloon.stats_period_seconds or 0)
+        """Set the balloon where it is to be another; modules that were to come are there."""
+        shown = self.shown(record.uid)
+        if balloon_operation(record, aim, shown) is not None:
+            self._set_balloon(record.uid, aim, shown)
 
-    def _set_balloon(self, record: DomainRecord, aim: NumaVMSpec) -> DomainRecord:
+    def _follow_balloon(self, record: DomainRecord, aim: NumaVMSpec) -> DomainRecord:
         """Record what the balloon is about to be, then set it."""
-        operation = balloon_operation(record, aim)
+        if aim.domain.memory.balloon is None:
+            return record
+        shown = self.shown(record.uid)
+        operation = balloon_operation(record, aim, shown)
         if operation is None:
             return record
         begun = replace(record, operation=operation)
         self._write(begun)
         self.jobs.kill.reach(KillPoint.BALLOON_RECORDED)
-        self.follow_balloon(begun, aim)
+        self._set_balloon(record.uid, aim, shown)
         return begun
+
+    def _set_balloon(self, uid: str, aim: NumaVMSpec, shown: Shown) -> None:
+        """Set target and period of the balloon."""
+        balloon, target = aim.domain.memory.balloon, balloon_target(aim, shown)
+        if balloon is not None and target is not None:
+            self.jobs.hypervisor.set_balloon(uid, target)
+            self.jobs.hypervisor.set_balloon_period(uid, balloon.stats_period_seconds or 0)
 
     def _begin(self, record: DomainRecord, shown: Shown, plan: LivePlan) -> DomainRecord:
         """Record what is about to be plugged in, before it is."""

@@ -19,9 +19,9 @@ from numavm_agent.reconcile.module_changes import (
     next_module_step,
 )
 from numavm_api.cpuset import CpuSet
-from numavm_api.effective import EffectiveVM
+from numavm_api.effective import EffectiveVM, effective
 from numavm_api.numavm import NumaVMSpec
-from numavm_api.quantity import format_bytes
+from numavm_api.quantity import Bytes, format_bytes
 from numavm_api.vm_status import ModuleStatus
 
 PLUG: Final = "Plug"
@@ -153,16 +153,34 @@ def plug_operation(before: Shown, plan: LivePlan) -> Operation:
     return Operation(PLUG, has, ", ".join([*names, *plan.plug, *plan.resize]), PLUG)
 
 
-def balloon_operation(record: DomainRecord, aim: NumaVMSpec) -> Operation | None:
+def balloon_operation(record: DomainRecord, aim: NumaVMSpec, shown: Shown) -> Operation | None:
     """Return the record of a balloon that is about to be set; None: it is as wanted.
 
-    One that stands there already was cut off: nobody knows whether libvirt has heard of it, so it is set anew.
+    One that stands there already was cut off: nobody knows whether libvirt has heard of it, so it is set anew. So it is
+    after DIMMs came or went: QEMU keeps the size of the balloon then, not what the guest has (measured).
     """
-    before, after = _balloon_words(record.spec), _balloon_words(aim)
-    if before is None or after is None:
+    spec = record.spec
+    before, after = _balloon_words(spec), _balloon_words(aim)
+    if spec is None or before is None or after is None:
         return None
     was_cut_off = record.operation is not None and record.operation.kind == BALLOON
-    return Operation(BALLOON, before, after, BALLOON) if was_cut_off or before != after else None
+    had = {one.name for one in spec.domain.devices.memory if one.dimm is not None}
+    is_other = before != after or had != {one.name for one in dimms(shown)}
+    return Operation(BALLOON, before, after, BALLOON) if was_cut_off or is_other else None
+
+
+def balloon_target(aim: NumaVMSpec, shown: Shown) -> Bytes | None:
+    """Return what the guest is to have by its balloon, with the DIMMs that are there; None: it has no balloon."""
+    balloon = aim.domain.memory.balloon
+    if balloon is None:
+        return None
+    whole = effective(aim).memory + sum(one.size for one in dimms(shown))
+    return Bytes(whole) if balloon.target is None else balloon.target
+
+
+def dimms(shown: Shown) -> list[ModuleStatus]:
+    """Return the modules that QEMU's balloon counts as the guest's memory: not virtio-mem, and no file."""
+    return [one for one in shown.modules.values() if one.model == "dimm"]
 
 
 def _balloon_words(spec: NumaVMSpec | None) -> str | None:

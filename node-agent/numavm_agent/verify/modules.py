@@ -81,7 +81,8 @@ def _missing(
     where: str, module: EffectiveModule, vm: EffectiveVM, block: Block
 ) -> Iterator[tuple[Reason, str]]:
     total = sum(block.resident().values())
-    taken_at_start = vm.backing.allocation is Allocation.IMMEDIATE
+    # What a balloon took, it took from whichever module it liked.
+    taken_at_start = vm.backing.allocation is Allocation.IMMEDIATE and not vm.has_balloon
     if module.kind is ModuleKind.DIMM and taken_at_start and total != module.size:
         yield (
             Reason.PAGES_MISSING,
