@@ -37,6 +37,8 @@ class Settled:
     """When, in seconds since boot."""
     modules: frozenset[str]
     """The memory modules that it then had."""
+    restored: bool
+    """Threads were put where they belong before that, and not only looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ class Jobs:
             own_memory=own_memory,
             settled_at=self.clock.boottime(),
             modules=modules_of(settling.vm),
+            restored=settling.restore,
         )
 
     def begin_stop(self, record: DomainRecord, cause: StopCause) -> Stopped:

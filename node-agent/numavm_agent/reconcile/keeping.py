@@ -91,9 +91,8 @@ class Keeper:
             self.settle(domain, host, drift=drift)
             return
         now = self._tools.clock.boottime()
-        if problems and not (
-            _is_known(problems, settled) and now < settled.settled_at + READ_AGAIN_SECONDS
-        ):
+        tried = settled.restored == (drift is DriftPolicy.RESTORE) and _is_known(problems, settled)
+        if problems and not (tried and now < settled.settled_at + READ_AGAIN_SECONDS):
             if pins == settled.pins:
                 self._tell_drift(domain, problems, drift)
                 self.settle(domain, host, settled, drift=drift)
