@@ -97,7 +97,6 @@ def test_modules_as_promised_count_where_they_lie() -> None:
             Reason.PAGES_MISPLACED,
             "memory module d of guest cell 1",
         ),
-        (guest(dimm=mapping(128, 1, resident=64, at=3)), Reason.PAGES_MISSING, "64Mi of 128Mi"),
         (guest(virtio=mapping(256, 1, resident=4, at=4)), Reason.PAGES_MISPLACED, "module v"),
         (guest()[:3], Reason.PAGES_MISSING, "module v of guest cell 0: no mapping of 256Mi"),
     ],
@@ -109,6 +108,17 @@ def test_a_module_that_is_not_as_promised_is_told(
 
     assert reason in {problem.reason for problem in found.problems}
     assert says in found.message
+
+
+def test_pages_of_a_dimm_are_missing_only_where_no_balloon_may_have_them() -> None:
+    half = guest(dimm=mapping(128, 1, resident=64, at=3))
+    document = SPEC.to_api()
+    del document["domain"]["memory"]["balloon"]
+    without = verdict(half, spec=NumaVMSpec.model_validate(document))
+
+    assert [problem.reason for problem in without.problems] == [Reason.PAGES_MISSING]
+    assert "64Mi of 128Mi" in without.message
+    assert verdict(half).problems == ()
 
 
 def test_a_misplaced_module_makes_its_cell_unaligned_and_no_other() -> None:
