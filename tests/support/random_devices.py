@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 from numavm_agent.domain.model import HostFacts, VmToRender
@@ -174,7 +175,9 @@ def claim_with_devices(vm: VmToRender, host: HostFacts) -> Placement:
     held = claim.dedicated_cpus
     threads = []
     for _ in range(wanted.dedicated_io_threads):
-        cpu = (host.cells[first] & host.pools.dedicated - held).first()
+        free = host.pools.dedicated - held
+        assume(free)  # a claim is only made where there is room
+        cpu = (host.cells[first] & free or free).first()
         threads.append(CpuSet.of(cpu))
         held = held | CpuSet.of(cpu)
     devices = [
