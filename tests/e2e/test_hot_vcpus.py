@@ -37,11 +37,12 @@ def test_vcpus_come_and_go_and_a_module_comes_after_them(vms: Vms, host_a: LabHo
     assert vms.get(NAME)["status"]["currentCPUTopology"]["removableVcpus"] == "1"
     has_cpus(vms, host_a, uid, sockets=1, cpus="0")
     has_cpus(vms, host_a, uid, sockets=2, cpus="0-1")
+    has_cpus(vms, host_a, uid, sockets=1, cpus="0")
 
     vms.patch(NAME, domain={"devices": {"memory": [MODULE]}})
     vm = settled(vms)
     grown = booted.nodes[0].memory_kib + MIB_MORE * 1024
-    report_once(host_a, uid, cpus="0-1", memory_kib=grown)
+    report_once(host_a, uid, cpus="0", memory_kib=grown)
     assert condition(vm, "RestartRequired")["status"] == "False"
     assert vm["status"]["domain"]["starts"] == 1
 

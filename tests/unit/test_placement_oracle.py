@@ -169,12 +169,14 @@ def test_engine_agrees_on_vms_with_every_kind_of_wish(block: int) -> None:
     assert outcomes.count("refused") > 30
 
 
+PAST_ITS_BUDGET = 2_049_075
+"""The one seed that is undecided: I/O threads with hand pins among vCPUs on cores of their own."""
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("block", range(100))
 def test_engine_agrees_on_many_vms_with_every_kind_of_wish(block: int) -> None:
-    outcomes = [
-        check(2_000_000 + block * 1000 + number, WISHFUL, wishes=True) for number in range(500)
-    ]
+    seeds = [2_000_000 + block * 1000 + number for number in range(500)]
+    undecided = {seed for seed in seeds if check(seed, WISHFUL, wishes=True) == "undecided"}
 
-    # Of all 50,000 one passes its budget: I/O threads with hand pins among vCPUs on cores of their own.
-    assert outcomes.count("undecided") <= 1
+    assert undecided <= {PAST_ITS_BUDGET}

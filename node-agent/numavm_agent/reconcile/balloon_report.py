@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from numavm_agent.ports import BalloonSeen
+from numavm_agent.reconcile.live_plan import target_with
 from numavm_agent.reconcile.transitions import seconds_of, timestamp
 from numavm_api.effective import effective
 from numavm_api.effective_modules import ModuleKind
@@ -25,14 +26,8 @@ _GUESTS_OWN: Final = ("available", "usable", "unused")
 
 def target_of(spec: NumaVMSpec) -> Bytes | None:
     """Return what the guest is to have; None: it has no balloon."""
-    balloon = spec.domain.memory.balloon
-    if balloon is None:
-        return None
-    vm = effective(spec)
-    # QEMU's balloon does not count virtio-mem, and a file is no memory of the guest's.
-    dimms = sum(module.size for module in vm.modules if module.kind is ModuleKind.DIMM)
-    total = Bytes(vm.memory + dimms)
-    return total if balloon.target is None else balloon.target
+    modules = effective(spec).modules
+    return target_with(spec, sum(one.size for one in modules if one.kind is ModuleKind.DIMM))
 
 
 def balloon_status(

@@ -137,6 +137,8 @@ class LiveJobs:
 
     def follow_balloon(self, record: DomainRecord, aim: NumaVMSpec) -> None:
         """Set the balloon where it is to be another; modules that were to come are there."""
+        if aim.domain.memory.balloon is None:
+            return
         shown = self.shown(record.uid)
         if balloon_operation(record, aim, shown) is not None:
             self._set_balloon(record.uid, aim, shown)

@@ -171,15 +171,22 @@ def balloon_operation(record: DomainRecord, aim: NumaVMSpec, shown: Shown) -> Op
 
 def balloon_target(aim: NumaVMSpec, shown: Shown) -> Bytes | None:
     """Return what the guest is to have by its balloon, with the DIMMs that are there; None: it has no balloon."""
-    balloon = aim.domain.memory.balloon
+    return target_with(aim, sum(one.size for one in dimms(shown)))
+
+
+def target_with(spec: NumaVMSpec, dimms: int) -> Bytes | None:
+    """Return what the guest is to have with so many bytes of DIMMs; None: it has no balloon.
+
+    QEMU's balloon does not count virtio-mem, and a file is no memory of the guest's.
+    """
+    balloon = spec.domain.memory.balloon
     if balloon is None:
         return None
-    whole = effective(aim).memory + sum(one.size for one in dimms(shown))
-    return Bytes(whole) if balloon.target is None else balloon.target
+    return Bytes(effective(spec).memory + dimms) if balloon.target is None else balloon.target
 
 
 def dimms(shown: Shown) -> list[ModuleStatus]:
-    """Return the modules that QEMU's balloon counts as the guest's memory: not virtio-mem, and no file."""
+    """Return the DIMMs of a domain, which QEMU's balloon counts as the guest's memory."""
     return [one for one in shown.modules.values() if one.model == "dimm"]
 
 
