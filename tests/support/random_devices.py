@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import assume
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from numavm_agent.domain.model import HostFacts, VmToRender
@@ -176,7 +176,8 @@ def claim_with_devices(vm: VmToRender, host: HostFacts) -> Placement:
     threads = []
     for _ in range(wanted.dedicated_io_threads):
         free = host.pools.dedicated - held
-        assume(free)  # a claim is only made where there is room
+        if not free:
+            reject()  # a claim is only made where there is room
         cpu = (host.cells[first] & free or free).first()
         threads.append(CpuSet.of(cpu))
         held = held | CpuSet.of(cpu)
