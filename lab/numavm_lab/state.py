@@ -91,6 +91,7 @@ class ProcessTable:
         self.directory = directory.absolute()
         self._records = self.directory / "processes"
         self._logs = self.directory / "logs"
+        self._scratch = self.directory / "tmp"
 
     def log_path(self, name: str) -> Path:
         """Return where the output of process ``name`` goes."""
@@ -102,7 +103,8 @@ class ProcessTable:
         """Start ``argv`` in a session of its own, output appended to its log, and record it.
 
         ``argv[0]`` is an absolute path. ``environment`` is added to the current one. Does nothing
-        but return the record where a process of this name already runs.
+        but return the record where a process of this name already runs. Its temporary files lie in
+        ``<directory>/tmp``: what a killed process leaves goes with the directory.
 
         Raises:
             ProcessFailedError: The program could not be executed.
@@ -111,8 +113,10 @@ class ProcessTable:
             return existing
         self._records.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         words = [str(word) for word in argv]
-        variables = {**os.environ, **(environment or {}), OWNER_VARIABLE: str(self.directory)}
+        variables = {**os.environ, "TMPDIR": str(self._scratch), **(environment or {})}
+        variables[OWNER_VARIABLE] = str(self.directory)
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
             # posix_spawn and not Popen: a Popen object complains at its end about a process that

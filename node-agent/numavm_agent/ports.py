@@ -416,6 +416,14 @@ class HostMemory(Protocol):
         ...
 
 
+class HostThreads(Protocol):
+    """Where threads that libvirt does not know may run."""
+
+    def allow_cpus(self, tid: int, cpus: CpuSet) -> None:
+        """Hold a thread down to some host CPUs; it stays as it was where it has ended or the kernel forbids it."""
+        ...
+
+
 class Clock(Protocol):
     """Time."""
 

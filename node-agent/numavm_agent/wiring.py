@@ -21,6 +21,7 @@ from numavm_agent.host.lock import only_agent
 from numavm_agent.host.memory import LinuxHostMemory
 from numavm_agent.host.reader import LinuxHostReader
 from numavm_agent.host.schedstat import vcpu_times
+from numavm_agent.host.threads import LinuxHostThreads
 from numavm_agent.kube.api import KubeApi
 from numavm_agent.kube.events import EventRecorder
 from numavm_agent.kube.transport import Transport, configuration_from
@@ -119,7 +120,7 @@ def _tools(settings: AgentSettings, api: KubeApi, kill: KillSwitch, wake: thread
     )
     hypervisor = LibvirtHypervisor(settings.libvirt_uri)
     hypervisor.on_change(wake.set)
-    jobs = Jobs(hypervisor, reader, clock, kill)
+    jobs = Jobs(hypervisor, reader, LinuxHostThreads(), clock, kill)
     live = LiveJobs(jobs)
     memory = LinuxHostMemory(settings.sysroot)
     return Tools(

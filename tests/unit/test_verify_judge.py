@@ -226,6 +226,10 @@ GOOD = (
             "vCPU 2 has a thread, but no CPU was promised to it",
         ),
         (
+            ThreadState(103, "kvm-nx-lpage-re", CpuSet.of(2, 4)),
+            "thread 103 (kvm-nx-lpage-re) may run on 2,4, promised 0-3",
+        ),
+        (
             ThreadState(103, "worker", CpuSet.of(1, 2)),
             "thread 103 (worker) may run on 1-2, promised 0-1",
         ),
@@ -236,6 +240,12 @@ def test_threads_that_are_not_where_they_should_be(wrong: ThreadState, message: 
 
     assert thread_problems(PINS, GOOD, TWO_VCPUS) == ()
     assert [one.message for one in thread_problems(PINS, threads, TWO_VCPUS)] == [message]
+
+
+def test_a_thread_that_kvm_made_may_be_where_the_vcpu_is_that_ran_first() -> None:
+    worker = ThreadState(104, "kvm-nx-lpage-re", CpuSet.of(2))
+
+    assert thread_problems(PINS, (*GOOD, worker), TWO_VCPUS) == ()
 
 
 def test_a_vcpu_that_is_off_needs_no_thread_and_is_watched_once_it_has_one() -> None:

@@ -31,6 +31,11 @@ class Pins:
     taking_memory: CpuSet = field(default=CpuSet(), compare=False)
     """Where the emulator may run while QEMU takes memory, at start or for a module: no promise, so not compared."""
 
+    @property
+    def anywhere(self) -> CpuSet:
+        """Every host CPU that a vCPU or the emulator may use."""
+        return self.emulator | CpuSet.union_of(self.vcpus.values())
+
     def of_io_thread(self, position: int) -> CpuSet:
         """Return the host CPUs of an I/O thread, by its position among the ids."""
         if self.io_threads:

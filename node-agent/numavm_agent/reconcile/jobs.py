@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from numavm_agent.domain.metadata import DomainRecord, metadata_xml
 from numavm_agent.domain.pins import Pins
 from numavm_agent.errors import DomainMissing
-from numavm_agent.ports import Clock, HostReader, Hypervisor
+from numavm_agent.ports import Clock, HostReader, HostThreads, Hypervisor
 from numavm_agent.reconcile.operations import StopCause, stop_operation
 from numavm_agent.reconcile.transitions import timestamp
 from numavm_agent.verify.judge import Verdict, verify
@@ -94,6 +94,7 @@ class Jobs:
 
     hypervisor: Hypervisor
     reader: HostReader
+    threads: HostThreads
     clock: Clock
     kill: KillSwitch
 
@@ -192,8 +193,12 @@ class Jobs:
             if number in here and here[number].allowed != wanted:
                 self.hypervisor.pin_io_thread(uuid, number, wanted)
         others = [one for one in threads if one.vcpu is None and one.io_thread not in io_threads]
-        if any(thread.allowed != pins.emulator for thread in others):
+        wrong = [thread for thread in others if thread.allowed != pins.emulator]
+        if any(not thread.is_kvm_worker for thread in wrong):
             self.hypervisor.pin_emulator(uuid, pins.emulator)
+        for thread in wrong:
+            if thread.is_kvm_worker:  # it belongs beside the emulator, and libvirt does not know it
+                self.threads.allow_cpus(thread.tid, pins.emulator)
 
     def _pages(
         self, settling: Settling, pid: int

@@ -110,7 +110,8 @@ def thread_problems(
     """Return every thread that may run elsewhere than promised, and every vCPU without a thread.
 
     A vCPU's thread may run exactly where promised; an I/O thread or an emulator's there or on a
-    part of it. A vCPU that is off has no thread.
+    part of it. A thread that KVM made may run wherever the VM may: it comes up where a vCPU is, and
+    libvirt's groups can keep it there. A vCPU that is off has no thread.
     """
     found = _vcpu_threads(threads)
     io_threads = vm.io_threads.ids
@@ -118,14 +119,7 @@ def thread_problems(
         *_wrong_vcpus(pins.vcpus, found, vm.boot_vcpus),
         *_wrong_io_threads(pins, threads, io_threads),
         *_wrong_scheduling(vm, found),
-        *(
-            f"thread {thread.tid} ({thread.name}) may run on {thread.allowed or 'nothing'}, "
-            f"promised {pins.emulator}"
-            for thread in threads
-            if thread.vcpu is None
-            and thread.io_thread not in io_threads
-            and not thread.allowed <= pins.emulator
-        ),
+        *_wrong_others(pins, threads, io_threads),
     ]
     return tuple(Problem(Reason.THREADS_MISPLACED, message) for message in wrong)
 
@@ -145,6 +139,18 @@ def _wrong_vcpus(
             yield f"vCPU {vcpu} may run on CPUs {thread.allowed}, promised {cpus}"
     for vcpu in sorted(set(found) - set(promised)):
         yield f"vCPU {vcpu} has a thread, but no CPU was promised to it"
+
+
+def _wrong_others(
+    pins: Pins, threads: Sequence[ThreadState], io_threads: Sequence[int]
+) -> Iterator[str]:
+    for thread in threads:
+        if thread.vcpu is not None or thread.io_thread in io_threads:
+            continue
+        promised = pins.anywhere if thread.is_kvm_worker else pins.emulator
+        if not thread.allowed <= promised:
+            allowed = thread.allowed or "nothing"
+            yield f"thread {thread.tid} ({thread.name}) may run on {allowed}, promised {promised}"
 
 
 def _wrong_io_threads(

@@ -18,6 +18,10 @@ from numavm_api.quantity import BASE_PAGE, KIBIBYTE, Bytes
 _VCPU_NAME: Final = re.compile(r"CPU (?P<vcpu>\d+)/(?:KVM|TCG)")
 _IO_THREAD_NAME: Final = re.compile(r"IO iothread(?P<id>\d+)")
 """QEMU's name for the thread of an iothread object that libvirt named (iothread_complete() in iothread.c)."""
+_KVM_WORKERS: Final = frozenset({"kvm-nx-lpage-re"})
+"""The kernel's name, cut to 15 characters, for the thread of a KVM process that gives huge pages back their rights to
+execute (kvm-nx-lpage-recovery in arch/x86/kvm/mmu/mmu.c). Since Linux 6.13 it is a thread of the process itself, made
+by the first vCPU that runs, with that vCPU's affinity."""
 _POLICY: Final = re.compile(
     r"(?P<start>[0-9a-f]+) "
     r"(?P<mode>default|local|prefer \(many\)|prefer|bind|weighted interleave|interleave)"
@@ -67,6 +71,11 @@ class ThreadState:
         """The vCPU that this thread runs; None: it belongs to the emulator."""
         found = _VCPU_NAME.fullmatch(self.name)
         return int(found["vcpu"]) if found else None
+
+    @property
+    def is_kvm_worker(self) -> bool:
+        """Whether KVM itself made the thread, for its own work on the guest's page tables."""
+        return self.name in _KVM_WORKERS
 
     @property
     def io_thread(self) -> int | None:
