@@ -11,7 +11,7 @@ from numavm_api.derived import settled
 from numavm_api.effective import effective
 from numavm_api.errors import RejectedError
 from numavm_api.growth import as_it_runs
-from numavm_api.movable import why_unmovable
+from numavm_api.movable import what_strays, why_unmovable
 from numavm_api.numahost import NumaHostSpec, NumaHostStatus
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.placement import Placement
@@ -110,7 +110,7 @@ def change_of(
     was, will = settled(running, claim), settled(new, claim)
     fields = field_changes(was, will, why_fixed=fixed, removable=removable)
     live, no_room = _live(metadata, status, new, cluster, fixed) if runs else (None, None)
-    fields = [_judged(one, refused, no_room) for one in fields]
+    fields = [_judged(one, refused, no_room, what_strays(running)) for one in fields]
     waits = not runs or any(one.effect is Effect.RESTART for one in fields)
     return Change(
         namespace=metadata["namespace"],
@@ -123,12 +123,16 @@ def change_of(
     )
 
 
-def _judged(change: FieldChange, refused: str | None, no_room: str | None) -> FieldChange:
+def _judged(
+    change: FieldChange, refused: str | None, no_room: str | None, strays: str | None
+) -> FieldChange:
     if refused is not None:
         return replace(change, effect=Effect.REFUSED, why=refused)
-    if no_room is not None and change.effect is Effect.LIVE and change.path.endswith(_HOST_CELLS):
+    if change.effect is not Effect.LIVE or not change.path.endswith(_HOST_CELLS):
+        return change
+    if no_room is not None:
         return replace(change, effect=Effect.REFUSED, why=no_room)
-    return change
+    return replace(change, why=strays) if strays is not None else change
 
 
 def _live(

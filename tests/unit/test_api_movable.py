@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from numavm_api.movable import why_unmovable
+from numavm_api.movable import what_strays, why_unmovable
 from numavm_api.numavm import NumaVMSpec
 
 
@@ -20,15 +20,23 @@ def spec(**domain: Any) -> NumaVMSpec:
         {"guest": "1Gi", "hugepages": {"pageSize": "1Gi"}, "backing": {"source": "Memfd"}},
     ],
 )
-def test_anonymous_memory_and_huge_pages_move(memory: dict[str, Any]) -> None:
+def test_anonymous_memory_and_huge_pages_move_and_stay(memory: dict[str, Any]) -> None:
     assert why_unmovable(spec(memory=memory)) is None
+    assert what_strays(spec(memory=memory)) is None
 
 
-@pytest.mark.parametrize("backing", [{"source": "Memfd"}, {"source": "File"}, {"access": "Shared"}])
-def test_base_pages_of_a_file_do_not_and_the_reason_names_the_way_out(
+@pytest.mark.parametrize("backing", [{"source": "Memfd"}, {"access": "Shared"}])
+def test_base_pages_of_a_memfd_move_and_what_is_touched_later_is_told(
     backing: dict[str, Any],
 ) -> None:
-    why = why_unmovable(spec(memory={"guest": "1Gi", "backing": backing}))
+    given = spec(memory={"guest": "1Gi", "backing": backing})
+
+    assert why_unmovable(given) is None
+    assert "4 KiB pages" in (what_strays(given) or "")
+
+
+def test_base_pages_of_a_file_do_not_and_the_reason_names_the_way_out() -> None:
+    why = why_unmovable(spec(memory={"guest": "1Gi", "backing": {"source": "File"}}))
 
     assert why is not None
     assert "4 KiB pages" in why

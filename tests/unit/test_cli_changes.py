@@ -125,6 +125,15 @@ def test_what_was_plugged_in_for_raised_memory_holds_the_vm_where_it_is() -> Non
     assert change.live is None
 
 
+def test_pages_of_a_memfd_that_are_touched_later_are_told_of_with_the_move() -> None:
+    old, new = copy.deepcopy(stored()), wanted(**{CELL_0: {"hostCells": "2"}})
+    for manifest in (old, new):
+        manifest["spec"]["domain"].setdefault("memory", {})["backing"] = {"source": "Memfd"}
+    (effect,) = change_of(old, new, cluster(), None).fields
+    assert effect.effect is Effect.LIVE
+    assert "first touched after the move" in effect.why
+
+
 def test_what_the_server_refuses_is_refused_field_by_field() -> None:
     new = wanted(domain__cpu__model="host-model")
     change = change_of(stored(), new, cluster(), "denied by policy")
