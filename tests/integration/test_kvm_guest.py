@@ -40,14 +40,14 @@ def left(libvirt: PrivateLibvirt, shared: Path) -> tuple[list[Path], tuple[objec
 
 
 def test_a_guest_that_does_its_work_is_heard(libvirt: PrivateLibvirt, shared: Path) -> None:
-    found = KvmGuest(libvirt.uri, shared, 60).run(EMULATOR, "qemu")
+    found = KvmGuest(libvirt.uri, shared, 60).run(EMULATOR, "qemu", 60)
 
     assert (found.works, found.message) == (True, "guest code ran")
     assert left(libvirt, shared) == ([], ())
 
 
 def test_a_guest_that_has_no_time_is_not(libvirt: PrivateLibvirt, shared: Path) -> None:
-    found = KvmGuest(libvirt.uri, shared, 0.0).run(EMULATOR, "qemu")
+    found = KvmGuest(libvirt.uri, shared, 60).run(EMULATOR, "qemu", 0.0)
 
     assert not found.works
     assert "did not finish" in found.message
@@ -55,7 +55,7 @@ def test_a_guest_that_has_no_time_is_not(libvirt: PrivateLibvirt, shared: Path) 
 
 
 def test_libvirts_refusal_is_told(libvirt: PrivateLibvirt, shared: Path) -> None:
-    found = KvmGuest(libvirt.uri, shared, 60).run("/no/such/qemu", "qemu")
+    found = KvmGuest(libvirt.uri, shared, 60).run("/no/such/qemu", "qemu", 60)
 
     assert not found.works
     assert found.message.startswith("libvirt: ")

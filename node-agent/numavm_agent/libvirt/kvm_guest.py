@@ -17,11 +17,18 @@ from lxml.builder import E
 from lxml.etree import tostring
 
 from numavm_agent.libvirt.connection import Connection, ReconnectingConnection
-from numavm_agent.topology.kvm import KvmProbe, serial_boot_image, too_late
+from numavm_agent.topology.kvm import (
+    KvmProbe,
+    held_against_emulation,
+    serial_boot_image,
+    too_late,
+)
 
 _SAID: Final = b"U"
 """0x55, the guest's word that it has done its work."""
 _POLL_SECONDS: Final = 0.1
+_DOMAIN_TYPES: Final = {"kvm": "kvm", "tcg": "qemu"}
+"""QEMU's accelerator -> libvirt's word for it."""
 
 
 class KvmGuest:
@@ -36,14 +43,20 @@ class KvmGuest:
         self._deadline = deadline_seconds
 
     def probe(self, emulator: str) -> KvmProbe:
-        """Return whether a tiny guest finished its work in time; blocks for up to the deadline.
+        """Return whether a tiny guest finished its work in time, and not later than an emulated one.
+
+        Blocks for up to one and a half times the deadline.
 
         Raises:
             HypervisorUnavailable: libvirtd does not answer.
         """
-        return self.run(emulator, "kvm")
 
-    def run(self, emulator: str, domain_type: str) -> KvmProbe:
+        def run(accelerator: str, seconds: float) -> KvmProbe:
+            return self.run(emulator, _DOMAIN_TYPES[accelerator], seconds)
+
+        return held_against_emulation(run, self._deadline)
+
+    def run(self, emulator: str, domain_type: str, deadline_seconds: float) -> KvmProbe:
         """Run the guest as a domain of this type, `kvm` or `qemu`."""
         identity = str(uuid.uuid4())
         image, said = (self._directory / f"probe-{identity}.{end}" for end in ("img", "out"))
@@ -52,13 +65,15 @@ class KvmGuest:
         xml = tostring(_domain(identity, emulator, domain_type, image, said), encoding="unicode")
         try:
             with self._connection.use("run the KVM probe") as connection:
-                return self._run(connection, xml, said)
+                return self._run(connection, xml, said, deadline_seconds)
         finally:
             image.unlink(missing_ok=True)
             said.unlink(missing_ok=True)
             self._connection.close()
 
-    def _run(self, connection: Connection, xml: str, said: Path) -> KvmProbe:
+    def _run(
+        self, connection: Connection, xml: str, said: Path, deadline_seconds: float
+    ) -> KvmProbe:
         try:
             domain = connection.createXML(xml, libvirt.VIR_DOMAIN_START_AUTODESTROY)
         except libvirt.libvirtError as error:
@@ -66,16 +81,16 @@ class KvmGuest:
                 works=False, message=f"libvirt: ...{str(error.get_error_message())[-230:]}"
             )
         try:
-            works = self._await(said)
+            works = self._await(said, deadline_seconds)
         finally:
             with suppress(libvirt.libvirtError):  # it may have ended by itself
                 domain.destroy()
-        message = "guest code ran" if works else too_late(self._deadline)
+        message = "guest code ran" if works else too_late(deadline_seconds)
         return KvmProbe(works=works, message=message)
 
-    def _await(self, said: Path) -> bool:
+    def _await(self, said: Path, deadline_seconds: float) -> bool:
         wait = threading.Event()
-        for _ in range(int(self._deadline / _POLL_SECONDS)):
+        for _ in range(int(deadline_seconds / _POLL_SECONDS)):
             if said.read_bytes().startswith(_SAID):
                 return True
             wait.wait(_POLL_SECONDS)

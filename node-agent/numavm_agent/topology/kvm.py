@@ -12,7 +12,9 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -62,18 +64,30 @@ def probe_kvm(
         return KvmProbe(works=False, message=f"{KVM_DEVICE} does not exist")
     if not os.access(KVM_DEVICE, os.R_OK | os.W_OK):
         return KvmProbe(works=False, message=f"{KVM_DEVICE} may not be opened by this user")
-    began = time.monotonic()
-    probe = run_probe_guest(emulator, "kvm", deadline_seconds)
-    took = time.monotonic() - began
-    return _beside_emulation(emulator, took) if probe.works and took > _PROMPT_SECONDS else probe
+    return held_against_emulation(partial(run_probe_guest, emulator), deadline_seconds)
 
 
-def _beside_emulation(emulator: str, took: float) -> KvmProbe:
-    """Judge a KVM that took its time: on an emulated host it does, but there emulation takes far longer."""
-    if run_probe_guest(emulator, "tcg", took / 2).works:
-        text = f"KVM takes {took:.0f} s for what emulation does in less than half of that"
-        return KvmProbe(works=False, message=text)
-    return KvmProbe(works=True, message="guest code ran")
+def held_against_emulation(
+    run: Callable[[str, float], KvmProbe],
+    deadline_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> KvmProbe:
+    """Judge KVM by a guest; one that takes its time must not take more than twice that of an emulated one.
+
+    On a host that is itself emulated it takes its time, but there emulation takes far longer.
+
+    Args:
+        run: Runs the guest under an accelerator of QEMU, `kvm` or `tcg`, for so many seconds at most.
+        deadline_seconds: What KVM is given.
+        clock: Seconds.
+    """
+    began = clock()
+    probe = run("kvm", deadline_seconds)
+    took = clock() - began
+    if not probe.works or took <= _PROMPT_SECONDS or not run("tcg", took / 2).works:
+        return probe
+    text = f"KVM takes {took:.0f} s for what emulation does in less than half of that"
+    return KvmProbe(works=False, message=text)
 
 
 def run_probe_guest(emulator: str, accelerator: str, deadline_seconds: float) -> KvmProbe:
