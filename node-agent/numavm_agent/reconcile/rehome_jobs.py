@@ -99,14 +99,27 @@ class RehomeJobs:
     _addresses: dict[str, tuple[int, Mapping[int, int]]] = field(default_factory=dict)
     """By uid: the run, and where QEMU has each guest cell's memory; that never changes in a run."""
 
-    def begin(self, record: DomainRecord, target: Placement) -> Moved:
-        """Record that the domain moves to `target`, before anything does."""
+    def begin(self, record: DomainRecord, target: Placement, moving: Moving | None) -> Moved:
+        """Record that the domain moves to `target`, then go on for a slice of time.
+
+        Args:
+            record: What the domain remembers.
+            target: The claim that it is to have.
+            moving: The move as the domain's former record has it; None: it cannot go on yet.
+
+        Raises:
+            DomainMissing: it has ended.
+            HostFaultError: the kernel refuses.
+        """
         self.jobs.kill.reach(KillPoint.BEFORE_OPERATION)
         self._passes.pop(record.uid, None)
         self._tallies.pop(record.uid, None)
-        self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(begun(record, target)))
+        noted = begun(record, target)
+        self.jobs.hypervisor.set_metadata(record.uid, metadata_xml(noted))
         self.jobs.kill.reach(KillPoint.OPERATION_RECORDED)
-        return Moved(percent=0, settled=None, stuck=None)
+        if moving is None:
+            return Moved(percent=0, settled=None, stuck=None)
+        return self.go_on(replace(moving, record=noted))
 
     def go_on(self, moving: Moving) -> Moved:
         """Do what is next, for a slice of time.

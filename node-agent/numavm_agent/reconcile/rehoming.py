@@ -58,8 +58,11 @@ class Rehomer:
         if aim is not None:
             note = f"The change was taken back or replaced: the VM is moved to {aim.summary}"
             self._tell(domain, EventType.NORMAL, "ReHomeTurned", note)
-            return self._begin(domain, memory, host, aim)
-        self._go_on(vm, domain, host, record.target)
+            return self._begin(vm, domain, memory, host, aim)
+        moving = self._moving(vm, domain, host, record.target)
+        if moving is not None:
+            jobs = self._tools.rehome
+            self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.go_on(moving))
         return host
 
     def why_fixed(self, domain: ManagedDomain) -> str | None:
@@ -134,7 +137,7 @@ class Rehomer:
                     self._refuse(domain, memory, claim, Refused(Why.CPU_TAKEN, str(error)))
                     return host
                 self._tell_begun(domain, claim)
-                return self._begin(domain, memory, host, claim.alone)
+                return self._begin(vm, domain, memory, host, claim.alone)
         return host
 
     def _refuse(
@@ -148,33 +151,40 @@ class Rehomer:
         self._tell(domain, EventType.WARNING, "ClaimRefused", note)
 
     def _begin(
-        self, domain: ManagedDomain, memory: VmMemory, host: HostNow, target: Placement
+        self,
+        vm: VmObject,
+        domain: ManagedDomain,
+        memory: VmMemory,
+        host: HostNow,
+        target: Placement,
     ) -> HostNow:
+        """Have the move recorded and its first slice done; the claims of both ends are held from here on."""
         jobs, record = self._tools.rehome, domain.record
         held = _held(domain, target)
+        moving = self._moving(vm, domain, host, target.alone)
         memory.changing, memory.percent = held.placement, 0
         self._tools.workers.submit(
-            record.uid, JobKind.CHANGE, lambda: jobs.begin(record, target.alone)
+            record.uid, JobKind.CHANGE, lambda: jobs.begin(record, target.alone, moving)
         )
         return host.with_change(held)
 
-    def _go_on(self, vm: VmObject, domain: ManagedDomain, host: HostNow, target: Placement) -> None:
+    def _moving(
+        self, vm: VmObject, domain: ManagedDomain, host: HostNow, target: Placement
+    ) -> Moving | None:
+        """Return what a slice of the move to `target` needs; None: nothing can be done to the domain now."""
         record = domain.record
         if record.spec is None or not domain.is_whole:
-            return
+            return None
         spec = applied_live(record.spec, vm.spec, target, removable=None)
         effective_vm = resolved(effective(spec), target)
-        pins = self._pins(domain, target, host, effective_vm)
-        moving = Moving(
+        return Moving(
             record=record,
             name=domain.seen.name,
             run_id=domain.seen.run_id,
-            pins=pins,
+            pins=self._pins(domain, target, host, effective_vm),
             spec=spec,
             vm=effective_vm,
         )
-        jobs = self._tools.rehome
-        self._tools.workers.submit(record.uid, JobKind.CHANGE, lambda: jobs.go_on(moving))
 
     def _pins(
         self, domain: ManagedDomain, claim: Placement, host: HostNow, vm: EffectiveVM
