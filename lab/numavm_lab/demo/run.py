@@ -20,6 +20,7 @@ from numavm_lab.errors import LabError
 from numavm_lab.hosts import Lab, default_run_directory, load_hosts
 from numavm_lab.stack import Stack
 from numavm_lab.state import state_directory
+from numavm_lab.whole_cluster import stop_node
 
 NAMESPACE: Final = "default"
 _READY_SECONDS: Final = 240
@@ -79,9 +80,15 @@ def demo_up(console: Console, hosts: Path, example: Path, *, local: bool = False
 
 
 def demo_down(console: Console) -> None:
-    """End every process of the demo and remove its files; the cache stays."""
+    """End every process of the demo and remove its files; the cache stays.
+
+    A node of `numavm cluster up --full` goes with the control plane that it belongs to, and before it: its mounts lie
+    in the same directory.
+    """
     step = StepPrinter(console)
-    demo_stack(step).down()
+    stack = demo_stack(step)
+    stop_node(stack.plane)
+    stack.down()
     step("nothing of the demo is left; downloads and builds stay in the cache")
 
 
