@@ -6,6 +6,7 @@ vCPUs only come, one a round: of an emulated guest, as this machine's are, they 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
+import psutil
 from kubernetes import client, watch
 from lxml import etree
 from rich.console import Console
@@ -56,9 +58,10 @@ def operations(files: Path, number: int) -> Sequence[Operation]:
 
     def modules(requested: str, *others: dict[str, Any]) -> dict[str, Any]:
         mine = {**virtio, "virtioMem": {"requested": requested}}
-        return {"devices": {"memory": [mine, *others]}}
+        # With a target the balloon would be filled by a DIMM that comes, and emptied before one goes: virsh does not.
+        return {"devices": {"memory": [mine, *others]}, **balloon(None)}
 
-    def balloon(target: str) -> dict[str, Any]:
+    def balloon(target: str | None) -> dict[str, Any]:
         return {"memory": {"balloon": {"target": target}}}
 
     return (
@@ -139,7 +142,7 @@ def _manifest() -> Manifest:
     domain = made["spec"]["domain"]
     domain["cpu"] |= {"cores": 1, "sockets": 1, "maxSockets": ROUNDS + 1}
     domain["firmware"]["kernelBoot"]["args"] += " memhp_default_state=online_movable"
-    domain["memory"] = {"maxGuest": "2Gi", "balloon": {"model": "virtio", "target": "256Mi"}}
+    domain["memory"] = {"maxGuest": "2Gi", "balloon": {"model": "virtio"}}
     virtio = {"name": "v0", "cell": 0, "size": "256Mi", "virtioMem": {"requested": "64Mi"}}
     domain["devices"] = {"memory": [virtio]}
     return made
@@ -159,18 +162,33 @@ def _beside(uid: str) -> Iterator[tuple[Any, str]]:
     try:
         domain = connection.lookupByUUIDString(uid)
         root = etree.fromstring(renamed_domain(domain.XMLDesc(0), _BARE).encode())
-        # Of a domain pinned to as many CPUs as it has vCPUs, the agent takes these for taken.
+        # Of a domain pinned to as many CPUs as it has vCPUs, the agent takes these for taken: so the copy is not pinned
+        # by libvirt, but held to the same CPUs by the kernel.
         pins, current = "cputune/vcpupin", "devices/memory/target/current"
         for path in ("uuid", "metadata", "seclabel", pins, current):
             for node in root.findall(path):
                 node.getparent().remove(node)
         copy = connection.createXML(etree.tostring(root, encoding="unicode"), 0)
+        _hold_to_cpus(str(copy.UUIDString()), os.sched_getaffinity(_process_of(uid)))
         try:
             yield connection, str(copy.UUIDString())
         finally:
             copy.destroy()
     finally:
         connection.close()
+
+
+def _hold_to_cpus(uuid: str, cpus: set[int]) -> None:
+    """Give every thread of a domain these CPUs, past libvirt; threads that it makes later inherit them."""
+    for task in Path(f"/proc/{_process_of(uuid)}/task").iterdir():
+        os.sched_setaffinity(int(task.name), cpus)
+
+
+def _process_of(uuid: str) -> int:
+    lines = (
+        (process, process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])
+    )
+    return next(int(process.pid) for process, words in lines if "-uuid" in words and uuid in words)
 
 
 def _by_spec(vms: Vms, connection: Any, uid: str, operation: Operation) -> float:
