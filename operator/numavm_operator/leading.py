@@ -1,14 +1,13 @@
 """What a leader does, from the first list to the end: its parts, wired up, and its tasks.
 
-Owns the start: follow and list, side by side, and work last; so that nothing is decided before
-everything was seen once, and nothing is missed between list and watch. Ends only by being cancelled, or by an
-error that no retry can help.
+Owns the start: list, then follow, and work last; so that nothing is decided before everything was seen once, and
+nothing is missed between list and watch, for kopf lists once more before it watches. Ends only by being cancelled, or
+by an error that no retry can help.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import structlog
 from numavm_api.errors import ConflictError, NumaVMError
 from numavm_api.killpoints import KillSwitch
 from numavm_operator.clock import Clock
+from numavm_operator.collector import Collector
 from numavm_operator.errors import NotFoundError, NotLeaderError
 from numavm_operator.kube.client import KubeClient
 from numavm_operator.kube.events import EventRecorder
@@ -80,6 +80,7 @@ class LeaderDuty:
         self._settings = outside.settings
         self._queue: WorkQueue[VmKey] = WorkQueue()
         self._stop = asyncio.Event()
+        self._collector = Collector()
         self._pulse = Pulse(outside.clock, outside.settings.resync_seconds)
         self.picture = Picture(
             outside.clock,
@@ -132,12 +133,11 @@ class LeaderDuty:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._measure_lag(), name="lag")
-                watches = self._follow(tasks)
+                # Ten thousand VMs are not listed twice at once: kopf, which lists by itself, begins when all is known.
+                begun = [self._follow_leases(tasks)]
                 await self._list_until_complete()
-                await self._await_watches(watches)
-                # What was listed stays: the collector need not look at it again and again, which takes long enough
-                # to hold up the event loop.
-                gc.freeze()
+                begun.append(self._follow_cluster(tasks))
+                await self._await_watches(begun)
                 await self._take_up_epoch()
                 tasks.create_task(self._scheduler.run(), name="scheduler")
                 tasks.create_task(self._recorder.run(), name="events")
@@ -166,17 +166,21 @@ class LeaderDuty:
                 return
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _follow(self, tasks: asyncio.TaskGroup) -> list[asyncio.Event]:
-        """Have kopf begin, which lists by itself and takes its time; return what is set when it has begun."""
-        kubeconfig, saw = self._settings.kubeconfig, self._saw
-        cluster, namespace = asyncio.Event(), asyncio.Event()
-        tasks.create_task(_guarded(follow_cluster(kubeconfig, saw, self._stop, cluster)))
-        tasks.create_task(
-            _guarded(
-                follow_leases(kubeconfig, self._settings.namespace, saw, self._stop, namespace)
-            )
+    def _follow_cluster(self, tasks: asyncio.TaskGroup) -> asyncio.Event:
+        """Have kopf begin with all kinds but Leases; return what is set when it has begun."""
+        begun = asyncio.Event()
+        watching = follow_cluster(self._settings.kubeconfig, self._saw, self._stop, begun)
+        tasks.create_task(_guarded(watching))
+        return begun
+
+    def _follow_leases(self, tasks: asyncio.TaskGroup) -> asyncio.Event:
+        """Have kopf begin with Leases: hosts have to show that they are alive, which takes a while."""
+        begun, settings = asyncio.Event(), self._settings
+        watching = follow_leases(
+            settings.kubeconfig, settings.namespace, self._saw, self._stop, begun
         )
-        return [cluster, namespace]
+        tasks.create_task(_guarded(watching))
+        return begun
 
     async def _await_watches(self, begun: list[asyncio.Event]) -> None:
         try:
@@ -233,6 +237,7 @@ class LeaderDuty:
                 keys.add(key_of(kind, raw))
                 if count % _AT_ONCE == 0:
                     await asyncio.sleep(0)
+            self._collector.freeze_if_grown(self._kept)
             version = page.resource_version
         self.picture.keep_only(kind, keys, version)
         return news
@@ -253,6 +258,7 @@ class LeaderDuty:
         while True:
             self._pulse.judged()
             self.picture.judge_hosts()
+            self._collector.freeze_if_grown(self._kept)
             is_open = self.picture.open_for_placement
             if is_open and not was_open:
                 log.info("placing", hosts=len(self.picture.hosts))
@@ -270,12 +276,18 @@ class LeaderDuty:
             # The rest is time in which the machine ran something else.
             metrics.loop_held_seconds.observe(min(late, time.thread_time() - busy))
 
+    @property
+    def _kept(self) -> int:
+        return len(self.picture.vms) + len(self.picture.hosts)
+
     def _backlog(self) -> Backlog:
         return Backlog(len(self._queue), self._queue.oldest_seconds())
 
     async def _work(self) -> None:
         while True:
             key = await self._queue.take()
+            # Of ten thousand keys most need no request, and then nothing else here lets anybody have a turn.
+            await asyncio.sleep(0)
             try:
                 seconds = await self._controller.reconcile(key)
             except NotLeaderError:

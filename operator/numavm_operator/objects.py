@@ -7,9 +7,11 @@ says so, since it may hide a claim.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
@@ -22,8 +24,10 @@ from numavm_api.numahost import (
 from numavm_api.numavm import NumaVMSpec
 from numavm_api.validation import validate
 from numavm_api.vm_status import NumaVMStatus
+from numavm_operator.frugal import frugal
 from numavm_operator.placement import Taint
 
+_SPECS_KEPT: Final = 2048
 _LONGEST = 3.0 * LEASE_SECONDS
 _DISPLAY_ONLY = (
     "printableStatus",
@@ -152,8 +156,8 @@ def read_host(raw: Mapping[str, Any]) -> Host:
     metadata = raw["metadata"]
     name, version = metadata["name"], int(metadata["resourceVersion"])
     try:
-        spec = NumaHostSpec.model_validate(raw.get("spec") or {})
-        status = NumaHostStatus.model_validate(raw.get("status") or {})
+        spec = frugal(NumaHostSpec.model_validate(raw.get("spec") or {}))
+        status = frugal(NumaHostStatus.model_validate(raw.get("status") or {}))
     except ValidationError as error:
         problems = "; ".join(_sentences(error, "numahost"))
         return Host(name, version, NumaHostSpec(unschedulable=True), NumaHostStatus(), problems)
@@ -200,11 +204,17 @@ def read_lease(raw: Mapping[str, Any]) -> HostLease:
 
 
 def _read_spec(raw: Mapping[str, Any]) -> tuple[NumaVMSpec | None, tuple[str, ...]]:
+    return _spec_of(json.dumps(raw, sort_keys=True))
+
+
+@lru_cache(maxsize=_SPECS_KEPT)
+def _spec_of(text: str) -> tuple[NumaVMSpec | None, tuple[str, ...]]:
+    """Read a spec; of VMs that came from one template it is read once, and kept once."""
     try:
-        spec = NumaVMSpec.model_validate(raw)
+        spec = NumaVMSpec.model_validate(json.loads(text))
     except ValidationError as error:
         return None, tuple(_sentences(error, "spec"))
-    return spec, tuple(str(violation) for violation in validate(spec))
+    return frugal(spec), tuple(str(violation) for violation in validate(spec))
 
 
 def _read_status(raw: Mapping[str, Any]) -> tuple[NumaVMStatus, str | None]:
@@ -214,12 +224,12 @@ def _read_status(raw: Mapping[str, Any]) -> tuple[NumaVMStatus, str | None]:
     claim.
     """
     try:
-        return NumaVMStatus.model_validate(raw), None
+        return frugal(NumaVMStatus.model_validate(raw)), None
     except ValidationError:
         pass
     needed = {name: value for name, value in raw.items() if name not in _DISPLAY_ONLY}
     try:
-        return NumaVMStatus.model_validate(needed), None
+        return frugal(NumaVMStatus.model_validate(needed)), None
     except ValidationError as error:
         node_name = raw.get("nodeName")
         status = NumaVMStatus(node_name=node_name if isinstance(node_name, str) else None)

@@ -81,6 +81,8 @@ class Scheduler:
     _unsettled: dict[VmKey, str] = field(default_factory=dict)
     _left_out: set[str] = field(default_factory=set)
     _retry_all: bool = False
+    _is_open: bool = False
+    """As a sweep begins: that asks every host, and once open it stays so; who opens it wakes the scheduler."""
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _timer: asyncio.TimerHandle | None = None
 
@@ -129,6 +131,7 @@ class Scheduler:
         self._fresh -= todo
         self.metrics.pending.set(len(self._pending))
         vms = [vm for vm in (self.picture.vms.get(key) for key in todo) if vm is not None]
+        self._is_open = self.picture.open_for_placement
         for turn in (
             self._settle_all,
             *(self._attempt_of(vm) for vm in sorted(vms, key=self._turn)),
@@ -156,7 +159,7 @@ class Scheduler:
         if world is None or not isinstance(step, Place | Amend):
             self._no_longer_waits(key)
             return
-        if not self.picture.open_for_placement:
+        if not self._is_open:
             text = "Waiting until every host has confirmed what it holds."
             self._waits(world.vm, Outcome.WAITING_FOR_HOSTS, text)
             return

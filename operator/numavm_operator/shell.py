@@ -80,8 +80,25 @@ def _on_event(
         saw(kind, event["object"], event["type"] == DELETED)
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Keeps no former state to compare with: nobody here asks what has changed.
+
+    kopf's own copies each object whole at each event, status and managers included, to work that out.
+    """
+
+    def build(self, **_: object) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: object) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: object) -> None:
+        """Write nothing into objects."""
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
+    settings.persistence.diffbase_storage = _NoDiffs()
     settings.posting.enabled = False
     settings.scanning.disabled = True
     # One connection per object and half a gigabyte without a limit; ten objects a second with the

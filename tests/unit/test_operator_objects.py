@@ -54,12 +54,20 @@ def test_a_spec_is_read_once_per_generation() -> None:
     known = read_vm(raw(GOOD))
 
     again = read_vm(raw(GOOD, resourceVersion="8"), known)
-    changed = read_vm(raw(GOOD, generation=3), known)
-    another = read_vm(raw(GOOD, uid="v"), known)
+    other: dict[str, Any] = {"domain": {"cpu": {"cores": 3}}}
+    changed = read_vm(raw(other, generation=3), known)
+    another = read_vm(raw(other, uid="v"), known)
 
     assert again.spec is known.spec
-    assert changed.spec is not known.spec
-    assert another.spec is not known.spec
+    for one in (changed, another):
+        assert one.spec is not None
+        assert one.spec.domain.cpu.cores == 3
+
+
+def test_vms_of_one_template_share_their_spec() -> None:
+    one, other = read_vm(raw(GOOD)), read_vm(raw(GOOD, uid="v"))
+
+    assert one.spec is other.spec
 
 
 def test_a_word_that_only_a_newer_version_knows_does_not_hide_the_claim() -> None:
