@@ -225,8 +225,9 @@ def test_what_the_guest_touches_first_after_a_move_is_where_the_guest_is_now(
         touched = kernel_view(host_a, vm["metadata"]["uid"])
         return resident_of_guest(touched) if touched is not None else {}
 
-    # Pages of a memfd come from any host cell; the agent sees them at one of its looks, and moves them.
-    patience = 60 if memory["backing"].get("source") == "Memfd" else 0
+    # Pages of a memfd come from any host cell, and the agent moves those that it sees at one of its looks: all are right
+    # when the writers have been through their fresh memory.
+    patience = 400 if memory["backing"].get("source") == "Memfd" else 0
     wait_for(
         resident,
         until=lambda after: set(after) == {1} and after[1] >= before[1] + (4 << 20),
