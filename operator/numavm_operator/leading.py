@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -56,6 +57,9 @@ _AT_ONCE: Final = 10
 """Objects of a list that are read before anything else has its turn."""
 _WATCHES_SECONDS: Final = 10.0
 """How long kopf may take to begin; the lists must do until it does."""
+
+Watching = Callable[[asyncio.Event], Awaitable[None]]
+"""Follows something until it is told to stop; sets the event when it has begun."""
 
 log = structlog.get_logger(__name__)
 
@@ -134,9 +138,14 @@ class LeaderDuty:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._measure_lag(), name="lag")
                 # Ten thousand VMs are not listed twice at once: kopf, which lists by itself, begins when all is known.
-                begun = [self._follow_leases(tasks)]
+                # Leases come before: hosts have to show that they are alive, which takes a while.
+                kubeconfig, saw, stop = self._settings.kubeconfig, self._saw, self._stop
+                namespace = self._settings.namespace
+                begun = [
+                    self._follow(tasks, partial(follow_leases, kubeconfig, namespace, saw, stop))
+                ]
                 await self._list_until_complete()
-                begun.append(self._follow_cluster(tasks))
+                begun.append(self._follow(tasks, partial(follow_cluster, kubeconfig, saw, stop)))
                 await self._await_watches(begun)
                 await self._take_up_epoch()
                 tasks.create_task(self._scheduler.run(), name="scheduler")
@@ -166,20 +175,10 @@ class LeaderDuty:
                 return
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _follow_cluster(self, tasks: asyncio.TaskGroup) -> asyncio.Event:
-        """Have kopf begin with all kinds but Leases; return what is set when it has begun."""
+    def _follow(self, tasks: asyncio.TaskGroup, watch: Watching) -> asyncio.Event:
+        """Have kopf begin, which lists by itself and takes its time; return what is set when it has begun."""
         begun = asyncio.Event()
-        watching = follow_cluster(self._settings.kubeconfig, self._saw, self._stop, begun)
-        tasks.create_task(_guarded(watching))
-        return begun
-
-    def _follow_leases(self, tasks: asyncio.TaskGroup) -> asyncio.Event:
-        """Have kopf begin with Leases: hosts have to show that they are alive, which takes a while."""
-        begun, settings = asyncio.Event(), self._settings
-        watching = follow_leases(
-            settings.kubeconfig, settings.namespace, self._saw, self._stop, begun
-        )
-        tasks.create_task(_guarded(watching))
+        tasks.create_task(_guarded(watch(begun)))
         return begun
 
     async def _await_watches(self, begun: list[asyncio.Event]) -> None:

@@ -81,8 +81,6 @@ class Scheduler:
     _unsettled: dict[VmKey, str] = field(default_factory=dict)
     _left_out: set[str] = field(default_factory=set)
     _retry_all: bool = False
-    _is_open: bool = False
-    """As a sweep begins: that asks every host, and once open it stays so; who opens it wakes the scheduler."""
     _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _timer: asyncio.TimerHandle | None = None
 
@@ -131,10 +129,10 @@ class Scheduler:
         self._fresh -= todo
         self.metrics.pending.set(len(self._pending))
         vms = [vm for vm in (self.picture.vms.get(key) for key in todo) if vm is not None]
-        self._is_open = self.picture.open_for_placement
+        was_open = self.picture.open_for_placement
         for turn in (
             self._settle_all,
-            *(self._attempt_of(vm) for vm in sorted(vms, key=self._turn)),
+            *(self._attempt_of(vm, was_open=was_open) for vm in sorted(vms, key=self._turn)),
         ):
             try:
                 await turn()
@@ -148,10 +146,10 @@ class Scheduler:
                 self._wake_in(UNDECIDED_SECONDS)
             await asyncio.sleep(0)  # lets watches and workers run between two placements
 
-    def _attempt_of(self, vm: Vm) -> Callable[[], Awaitable[None]]:
-        return lambda: self._attempt(vm.key)
+    def _attempt_of(self, vm: Vm, *, was_open: bool) -> Callable[[], Awaitable[None]]:
+        return lambda: self._attempt(vm.key, was_open=was_open)
 
-    async def _attempt(self, key: VmKey) -> None:
+    async def _attempt(self, key: VmKey, *, was_open: bool) -> None:
         world = self.picture.world(key)
         if key in self._unsettled:
             return
@@ -159,7 +157,8 @@ class Scheduler:
         if world is None or not isinstance(step, Place | Amend):
             self._no_longer_waits(key)
             return
-        if not self._is_open:
+        # Asked of every host: not for each of ten thousand VMs where the sweep began without. Who opens it wakes us.
+        if not was_open or not self.picture.open_for_placement:
             text = "Waiting until every host has confirmed what it holds."
             self._waits(world.vm, Outcome.WAITING_FOR_HOSTS, text)
             return

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import libvirt
-import psutil
 from kubernetes import client, watch
 from lxml import etree
 from rich.console import Console
@@ -23,6 +22,7 @@ from rich.progress import track
 
 from bench.local_stack import local_stack, renamed_domain
 from bench.report import Table, median, percentile
+from numavm_agent.host.reader import LinuxHostReader
 from numavm_lab.local import LIBVIRT_URI, ThisMachine
 from support.vms import Manifest, Vms, condition, told, vm_manifest
 from support.wait import wait_for
@@ -169,7 +169,7 @@ def _beside(uid: str) -> Iterator[tuple[Any, str]]:
             for node in root.findall(path):
                 node.getparent().remove(node)
         copy = connection.createXML(etree.tostring(root, encoding="unicode"), 0)
-        _hold_to_cpus(str(copy.UUIDString()), os.sched_getaffinity(_process_of(uid)))
+        _hold_to_cpus_of(domain, copy)
         try:
             yield connection, str(copy.UUIDString())
         finally:
@@ -178,17 +178,17 @@ def _beside(uid: str) -> Iterator[tuple[Any, str]]:
         connection.close()
 
 
-def _hold_to_cpus(uuid: str, cpus: set[int]) -> None:
-    """Give every thread of a domain these CPUs, past libvirt; threads that it makes later inherit them."""
-    for task in Path(f"/proc/{_process_of(uuid)}/task").iterdir():
+def _hold_to_cpus_of(model: Any, copy: Any) -> None:
+    """Give every thread of a domain the CPUs of another, past libvirt; threads that it makes later inherit them."""
+    cpus = os.sched_getaffinity(_process_of(model))
+    for task in Path(f"/proc/{_process_of(copy)}/task").iterdir():
         os.sched_setaffinity(int(task.name), cpus)
 
 
-def _process_of(uuid: str) -> int:
-    lines = (
-        (process, process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])
-    )
-    return next(int(process.pid) for process, words in lines if "-uuid" in words and uuid in words)
+def _process_of(domain: Any) -> int:
+    pid = LinuxHostReader().qemu_pid(domain.name(), domain.UUIDString())
+    assert pid is not None
+    return pid
 
 
 def _by_spec(vms: Vms, connection: Any, uid: str, operation: Operation) -> float:

@@ -59,6 +59,8 @@ def test_a_spec_is_read_once_per_generation() -> None:
     another = read_vm(raw(other, uid="v"), known)
 
     assert again.spec is known.spec
+    assert changed.spec is not known.spec
+    assert another.spec is not known.spec
     for one in (changed, another):
         assert one.spec is not None
         assert one.spec.domain.cpu.cores == 3
