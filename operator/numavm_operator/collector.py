@@ -1,39 +1,45 @@
 """Python's cyclic garbage collector, kept from holding up the event loop.
 
 A full collection looks at every object that is kept: with ten thousand VMs that takes hundreds of milliseconds, and
-finds nothing, for what is kept are frozen values without cycles. So what has been taken in is frozen, which means that
-collections no longer look at it; it is still freed when nobody refers to it any more (gc.freeze() in Python's manual).
+finds nothing, for what is kept are frozen values without cycles. So what a full collection has left is frozen, which
+means that none looks at it again: each costs what came since the last one. What is frozen is still freed when nobody
+refers to it any more (gc.freeze() in Python's manual).
 """
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-_MORE: Final = 1.25
-_AT_LEAST: Final = 200
-"""So much has to come before what is kept is frozen again: each time a little garbage may be frozen with it."""
+_OLDEST: Final = 2
+"""The generation of a full collection."""
+_LOOK_AGAIN: Final = 1000
+"""After so many full collections one looks at everything again.
+
+What was in use when it was frozen may have become garbage in cycles since: a dozen objects each time.
+"""
 
 
-class Collector:
-    """The collector, told what is kept."""
+@contextmanager
+def survivors_frozen(look_again: int = _LOOK_AGAIN) -> Iterator[None]:
+    """Have what a full collection leaves frozen, meanwhile."""
+    count = 0
 
-    def __init__(self) -> None:
-        self._frozen_at = 0
+    def collected(phase: str, info: dict[str, int]) -> None:
+        nonlocal count
+        if phase != "stop" or info["generation"] != _OLDEST:
+            return
+        count += 1
+        if count % look_again == 0:
+            gc.unfreeze()  # for the next one
+        else:
+            gc.freeze()
 
-    def freeze_if_grown(self, kept: int) -> bool:
-        """Freeze what is kept where it has become much more, or less, since that was last done; tell whether it was.
-
-        Args:
-            kept: How many objects of the API server are known.
-        """
-        grown = kept >= self._frozen_at * _MORE + _AT_LEAST
-        shrunk = kept * _MORE + _AT_LEAST < self._frozen_at
-        if not grown and not shrunk:
-            return False
-        if shrunk:
-            gc.unfreeze()
-            gc.collect()  # also of what was frozen
-        gc.freeze()
-        self._frozen_at = kept
-        return True
+    gc.callbacks.append(collected)
+    try:
+        yield
+    finally:
+        gc.callbacks.remove(collected)
+        gc.unfreeze()

@@ -19,7 +19,7 @@ import structlog
 from numavm_api.errors import ConflictError, NumaVMError
 from numavm_api.killpoints import KillSwitch
 from numavm_operator.clock import Clock
-from numavm_operator.collector import Collector
+from numavm_operator.collector import survivors_frozen
 from numavm_operator.errors import NotFoundError, NotLeaderError
 from numavm_operator.kube.client import KubeClient
 from numavm_operator.kube.events import EventRecorder
@@ -84,7 +84,6 @@ class LeaderDuty:
         self._settings = outside.settings
         self._queue: WorkQueue[VmKey] = WorkQueue()
         self._stop = asyncio.Event()
-        self._collector = Collector()
         self._pulse = Pulse(outside.clock, outside.settings.resync_seconds)
         self.picture = Picture(
             outside.clock,
@@ -135,28 +134,30 @@ class LeaderDuty:
         self.picture.watch.began_to_lead()
         await self._await_kinds()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._measure_lag(), name="lag")
-                # Ten thousand VMs are not listed twice at once: kopf, which lists by itself, begins when all is known.
-                # Leases come before: hosts have to show that they are alive, which takes a while.
-                kubeconfig, saw, stop = self._settings.kubeconfig, self._saw, self._stop
-                namespace = self._settings.namespace
-                begun = [
-                    self._follow(tasks, partial(follow_leases, kubeconfig, namespace, saw, stop))
-                ]
-                await self._list_until_complete()
-                begun.append(self._follow(tasks, partial(follow_cluster, kubeconfig, saw, stop)))
-                await self._await_watches(begun)
-                await self._take_up_epoch()
-                tasks.create_task(self._scheduler.run(), name="scheduler")
-                tasks.create_task(self._recorder.run(), name="events")
-                tasks.create_task(self._judge_hosts(), name="hosts")
-                tasks.create_task(self._list_again(), name="lists")
-                for number in range(self._settings.workers):
-                    tasks.create_task(self._work(), name=f"worker-{number}")
+            with survivors_frozen():
+                await self._run_tasks()
         finally:
             self._stop.set()
             self._queue.close()
+
+    async def _run_tasks(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._measure_lag(), name="lag")
+            # Ten thousand VMs are not listed twice at once: kopf, which lists by itself, begins when all is known.
+            # Leases come before: hosts have to show that they are alive, which takes a while.
+            kubeconfig, saw, stop = self._settings.kubeconfig, self._saw, self._stop
+            namespace = self._settings.namespace
+            begun = [self._follow(tasks, partial(follow_leases, kubeconfig, namespace, saw, stop))]
+            await self._list_until_complete()
+            begun.append(self._follow(tasks, partial(follow_cluster, kubeconfig, saw, stop)))
+            await self._await_watches(begun)
+            await self._take_up_epoch()
+            tasks.create_task(self._scheduler.run(), name="scheduler")
+            tasks.create_task(self._recorder.run(), name="events")
+            tasks.create_task(self._judge_hosts(), name="hosts")
+            tasks.create_task(self._list_again(), name="lists")
+            for number in range(self._settings.workers):
+                tasks.create_task(self._work(), name=f"worker-{number}")
 
     async def _await_kinds(self) -> None:
         """Wait until the API server knows our kinds.
@@ -236,7 +237,6 @@ class LeaderDuty:
                 keys.add(key_of(kind, raw))
                 if count % _AT_ONCE == 0:
                     await asyncio.sleep(0)
-            self._collector.freeze_if_grown(self._kept)
             version = page.resource_version
         self.picture.keep_only(kind, keys, version)
         return news
@@ -257,7 +257,6 @@ class LeaderDuty:
         while True:
             self._pulse.judged()
             self.picture.judge_hosts()
-            self._collector.freeze_if_grown(self._kept)
             is_open = self.picture.open_for_placement
             if is_open and not was_open:
                 log.info("placing", hosts=len(self.picture.hosts))
@@ -274,10 +273,6 @@ class LeaderDuty:
             metrics.loop_lag_seconds.observe(late)
             # The rest is time in which the machine ran something else.
             metrics.loop_held_seconds.observe(min(late, time.thread_time() - busy))
-
-    @property
-    def _kept(self) -> int:
-        return len(self.picture.vms) + len(self.picture.hosts)
 
     def _backlog(self) -> Backlog:
         return Backlog(len(self._queue), self._queue.oldest_seconds())

@@ -258,6 +258,13 @@ def _measure(console: Console, generator: Generator, operator: OperatorProcess) 
     beats = threading.Thread(target=generator.beat, daemon=True)
     beats.start()
     try:
+        wait_for(
+            lambda: _sum(operator, "numavm_host_ready", ""),
+            until=lambda ready: ready == HOSTS,
+            deadline_seconds=_DEADLINE_SECONDS,
+            describe="the operator has heard of every host that it is alive",
+            poll_seconds=3,
+        )
         began = time.monotonic()
         generator.vms(f"vm-{number:05}" for number in range(VMS))
         told("VMs created per second", VMS / (time.monotonic() - began), "-")

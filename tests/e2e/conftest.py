@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +14,37 @@ from numavm_lab.hosts import LabHost, demo_hosts
 from numavm_lab.hosts.model import load_hosts
 from numavm_lab.stack import Stack
 from support.lab_stacks import lab_stack
+from support.lab_words import lab_words
 from support.vms import Vms
 from support.wait import wait_for
 
 DEVICES = Path(__file__).resolve().parents[2] / "deploy" / "lab" / "devices.yaml"
+RUNNING = pytest.StashKey[Stack]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have a failed test show what the lab says of itself: afterwards its guests are gone."""
+    report = yield
+    stack = item.config.stash.get(RUNNING, None)
+    if report.failed and stack is not None:
+        report.sections.append(("what the lab says", lab_words(stack)))
+    return report
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
     """The running whole: the demo's hosts, host-a with an IOMMU and a network card on the bus of its cell 1."""
     (devices,) = load_hosts(DEVICES)
     extra = ("extra_kernel_options", "extra_qemu_options")
     update = {name: getattr(devices, name) for name in extra}
     host_a, host_b = demo_hosts()
     with lab_stack([host_a.model_copy(update=update), host_b]) as made:
+        pytestconfig.stash[RUNNING] = made
         yield made
+        del pytestconfig.stash[RUNNING]
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,54 @@
-"""When what is kept is taken out of the garbage collector's sight; what it then holds is Python's own word."""
+"""What a full collection leaves is not looked at again for a while; how much is frozen is Python's own word."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from numavm_operator.collector import Collector
+from numavm_operator.collector import survivors_frozen
 
 
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    yield Collector()
-    gc.unfreeze()
+class _Ring:
+    """Garbage that only the cyclic collector frees, once nobody refers to it."""
+
+    def __init__(self) -> None:
+        self.me = self
 
 
-def test_it_is_frozen_as_it_grows_and_not_for_each_newcomer(collector: Collector) -> None:
-    frozen = [kept for kept in range(0, 5001, 50) if collector.freeze_if_grown(kept)]
+@pytest.fixture(autouse=True)
+def _nothing_frozen() -> Iterator[None]:
+    assert gc.get_freeze_count() == 0
+    yield
+    assert gc.get_freeze_count() == 0
 
-    assert frozen[0] == 200
-    assert len(frozen) < 12
-    assert gc.get_freeze_count() > 0
+
+def test_what_a_full_collection_leaves_is_frozen_and_no_more_afterwards() -> None:
+    with survivors_frozen():
+        gc.collect(1)
+        assert gc.get_freeze_count() == 0
+        gc.collect()
+        frozen = gc.get_freeze_count()
+        assert frozen > 1000
+
+        kept = [_Ring() for _ in range(500)]
+        gc.collect()
+
+        assert gc.get_freeze_count() >= frozen + len(kept)
 
 
-def test_what_goes_away_is_looked_at_again(collector: Collector) -> None:
-    assert collector.freeze_if_grown(10_000)
-    assert not collector.freeze_if_grown(9_000)
-    assert collector.freeze_if_grown(1_000)
+def test_garbage_is_found_whether_it_came_after_the_last_collection_or_was_frozen_before() -> None:
+    with survivors_frozen(look_again=3):
+        gc.collect()
+        young = weakref.ref(_Ring())
+        old = _Ring()
+        frozen = weakref.ref(old)
+        gc.collect()
+        assert young() is None
+
+        del old
+        gc.collect()  # the third: what is frozen stays once more
+        assert frozen() is not None
+        gc.collect()
+
+        assert frozen() is None
