@@ -16,7 +16,7 @@ from numavm_lab.guest import Report
 from numavm_lab.hosts import LabHost
 from numavm_lab.kernel_view import KernelView, kernel_view
 from numavm_lab.stack import Stack
-from support.guests import wait_report
+from support.guests import wait_booted, wait_report
 from support.vms import Manifest, Vms, is_ready, vm_manifest
 
 pytestmark = pytest.mark.lab
@@ -104,12 +104,14 @@ def has_shrunk(vm: Manifest) -> bool:
 
 
 @pytest.fixture(scope="module")
-def express(vms: Vms) -> Manifest:
+def express(vms: Vms, host: LabHost) -> Manifest:
+    wait_booted(vms, host, "express")
     return vms.wait("express", has_grown, 300, "Ready, virtio-mem at what is requested")
 
 
 @pytest.fixture(scope="module")
-def conventional(vms: Vms) -> Manifest:
+def conventional(vms: Vms, host: LabHost) -> Manifest:
+    wait_booted(vms, host, "conventional")
     return vms.wait("conventional", has_shrunk, 300, "Ready, balloon at its target")
 
 

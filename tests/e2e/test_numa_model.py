@@ -16,7 +16,7 @@ from numavm_lab.guest.report import GuestAccess, GuestCache
 from numavm_lab.hosts import LabHost
 from numavm_lab.kernel_view import GuestMapping, KernelView, kernel_view
 from numavm_lab.stack import Stack
-from support.guests import wait_report
+from support.guests import wait_booted, wait_report
 from support.vms import Manifest, Vms, vm_manifest
 
 pytestmark = pytest.mark.lab
@@ -94,8 +94,9 @@ def permitted(module_vms: Vms) -> Iterator[Vms]:
 
 
 @pytest.fixture(scope="module")
-def vm(permitted: Vms) -> Iterator[Manifest]:
+def vm(permitted: Vms, host: LabHost) -> Iterator[Manifest]:
     permitted.create(all_of_it())
+    wait_booted(permitted, host, "all-of-it")
     yield permitted.wait_ready("all-of-it", deadline_seconds=180)
     permitted.delete_and_wait("all-of-it")
 

@@ -22,10 +22,11 @@ for log in /var/log/libvirt/qemu/*; do echo "$log:"; tail -n {_LINES} "$log"; do
 
 def lab_words(stack: Stack) -> str:
     """Return what every host says; of one that does not answer, that it does not."""
-    return "\n".join(_words_of(host) for host in stack.lab.hosts())
+    return "\n".join(words_of_host(host) for host in stack.lab.hosts())
 
 
-def _words_of(host: LabHost) -> str:
+def words_of_host(host: LabHost) -> str:
+    """Return the last words of a host's agent, and of each guest what it last said and where its vCPUs are."""
     log = host.service_log(AGENT_SERVICE)
     agent = log.read_text(errors="replace").splitlines()[-_LINES:] if log.exists() else []
     try:

@@ -6,6 +6,7 @@
 #   numavm.touch=64M        write to so much memory; 1:64M on node 1 only; more, separated by commas
 #   numavm.write=0:16M,1:16M  write so much random data on each node, over and over, and compare it each time; the
 #                           first rounds, 48M in all, go to memory that was not touched before
+#   numavm.pace=N           wait N milliseconds between two such rounds, not 500
 #   numavm.hotplug=online_kernel  how memory that is plugged in later comes into use: online_movable if left out
 #   numavm.online=manual    leave CPUs that are plugged in later offline until online-cpus is asked for
 # Files are read with `read`, which starts no process: on emulated CPUs each process costs milliseconds.
@@ -200,6 +201,7 @@ write_memory() { # NODE:SIZE: never returns
 	sum=$(md5sum <"$directory/kept")
 	rounds=0
 	bad=0
+	pace=$(option numavm.pace)
 	while :; do
 		copy=$directory/copy$((rounds % (1 + 48 / ${size%M})))
 		cp "$directory/kept" "$copy"
@@ -207,7 +209,7 @@ write_memory() { # NODE:SIZE: never returns
 		rounds=$((rounds + 1))
 		read -r uptime _ </proc/uptime
 		echo "NUMAVM-WRITER {\"node\":$node,\"rounds\":$rounds,\"bad\":$bad,\"uptimeSeconds\":$uptime}"
-		usleep 500000 # emulated hosts have other work too
+		usleep "${pace:-500}000" # emulated hosts have other work too
 	done
 }
 
