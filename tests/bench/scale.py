@@ -259,8 +259,8 @@ def _measure(console: Console, generator: Generator, operator: OperatorProcess) 
     beats.start()
     try:
         wait_for(
-            lambda: _sum(operator, "numavm_host_ready", ""),
-            until=lambda ready: ready == HOSTS,
+            lambda: _sum(operator, "numavm_host_reachable", ""),
+            until=lambda reachable: reachable == HOSTS,
             deadline_seconds=_DEADLINE_SECONDS,
             describe="the operator has heard of every host that it is alive",
             poll_seconds=3,
