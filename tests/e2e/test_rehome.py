@@ -5,6 +5,7 @@ What the kernel says is read with no code of the agent; whether data stayed whol
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -32,6 +33,8 @@ LONGEST_PAUSE_MILLISECONDS = 20_000
 """On emulated hosts that share two CPUs: a guest that stood still for the whole move would need longer."""
 ROUNDS = 3
 """Each writer finishes so many rounds after a move before it is believed."""
+BOOT_MEBIBYTES = (192, 160)
+"""Of each guest cell."""
 FRESH_ROUNDS = 48
 """So many rounds of 1 MiB the witness's writers go on to memory that was not touched before."""
 FRESH_BYTES = 4 << 20
@@ -47,7 +50,7 @@ def manifest(
     name: str, where: Mapping[int, int], memory: Mapping[str, Any], writes: str = "8M"
 ) -> Manifest:
     """Return a guest of two bound cells of different sizes that writes so much to both in a round."""
-    made = vm_manifest(name, ((1, "192Mi"), (1, "160Mi")), boots=True)
+    made = vm_manifest(name, [(1, f"{size}Mi") for size in BOOT_MEBIBYTES], boots=True)
     domain = made["spec"]["domain"]
     domain["memory"] = dict(memory)
     domain["firmware"]["kernelBoot"]["args"] += f" numavm.write=0:{writes},1:{writes}"
@@ -108,6 +111,19 @@ def assert_the_kernel_confirms(host: LabHost, vm: Manifest, where: Mapping[int, 
     for cell, host_cell in where.items():
         expected[host_cell] += parse_bytes(placed[cell]["memory"])
     assert resident_of_guest(view) == expected
+
+
+def mebibytes_moved(vms: Vms, name: str) -> int:
+    """Return what the event of a VM's last move says."""
+    notes = wait_for(
+        lambda: [note for reason, note in vms.events(name) if reason == "ReHomed"],
+        deadline_seconds=60,
+        describe="the event of the move",
+    )
+    note = notes[-1]
+    found = re.search(r"(\d+) MiB of pages", note)
+    assert found is not None, note
+    return int(found[1])
 
 
 def resident(host: LabHost, vm: Manifest) -> dict[int, int]:
@@ -234,6 +250,7 @@ def test_what_the_guest_touches_first_after_a_move_is_where_the_guest_is_now(
     writers = parse_writers(guest_console(host_a, vm["metadata"]["uid"]))
     assert max(writer.rounds for writer in writers.values()) < FRESH_ROUNDS - 2 * ROUNDS
     before = sum(resident(host_a, vm).values())
+    assert mebibytes_moved(vms, "mover") < sum(BOOT_MEBIBYTES), "it was not all there to be moved"
 
     grown = wait_for(
         lambda: resident(host_a, vm),

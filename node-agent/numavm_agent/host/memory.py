@@ -94,7 +94,7 @@ class LinuxHostMemory:
         count = len(addresses)
         pages = (ctypes.c_uint64 * count).from_buffer(array("Q", addresses))
         nodes = (ctypes.c_int * count).from_buffer(cells) if cells is not None else None
-        status = array("i", bytes(4 * count))
+        status = array("i", [-errno.ENOENT]) * count
         result = self._libc.syscall(
             ctypes.c_long(self._number or 0),
             ctypes.c_int(pid),

@@ -78,7 +78,7 @@ class Moved:
     refusal: str | None = None
     """What libvirt said of what the guest was to give back, where it said no."""
     handled: Bytes = NO_BYTES
-    """Memory that this agent has handed to move_pages(2) for it so far."""
+    """Memory whose pages move_pages(2) found for it so far, here or on the way here."""
     seconds: float = 0.0
     """How long that took."""
     kind: str = ""

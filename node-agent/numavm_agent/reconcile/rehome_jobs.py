@@ -294,8 +294,8 @@ class RehomeJobs:
     def _move_batch(self, pid: int, batch: Batch, tally: _Tally) -> None:
         began = self.jobs.clock.boottime()
         if len(batch.cells) == 1:
-            self.memory.move_pages(pid, batch.addresses, homes(batch))
-            moved = len(batch.addresses)
+            found = self.memory.move_pages(pid, batch.addresses, homes(batch))
+            moved = sum(cell >= 0 for cell in found)  # of others the guest has touched nothing yet
         else:
             moved = self._move_strays(pid, batch)
         size = moved * (batch.addresses.step or 1)
