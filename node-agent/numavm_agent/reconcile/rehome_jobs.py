@@ -75,6 +75,8 @@ class _Pass:
     target: str
     batches: Iterator[Batch]
     left_before: Bytes
+    is_first: bool
+    """Later ones find most pages at home."""
 
 
 @dataclass(slots=True)
@@ -277,11 +279,12 @@ class RehomeJobs:
         uid = moving.record.uid
         current = self._passes.get(uid)
         if current is None or current.target != moving.target.id:
-            current = _Pass(moving.target.id, batches(moving.target, blocks), left)
+            is_first = uid not in self._tallies
+            current = _Pass(moving.target.id, batches(moving.target, blocks), left, is_first)
             self._passes[uid] = current
         tally = self._tallies.setdefault(uid, _Tally())
         for batch in current.batches:
-            self._move_batch(pid, batch, tally)
+            self._move_batch(pid, batch, tally, all_of_them=current.is_first)
             self.jobs.kill.reach(KillPoint.PAGES_MOVING)
             if self.jobs.clock.boottime() >= ends:
                 return None
@@ -291,9 +294,10 @@ class RehomeJobs:
             return f"{after} bytes do not leave their host cells: something holds these pages"
         return None
 
-    def _move_batch(self, pid: int, batch: Batch, tally: _Tally) -> None:
+    def _move_batch(self, pid: int, batch: Batch, tally: _Tally, *, all_of_them: bool) -> None:
+        """Move pages; not all of them where most are at home: only those that a look finds elsewhere."""
         began = self.jobs.clock.boottime()
-        if len(batch.cells) == 1:
+        if all_of_them and len(batch.cells) == 1:
             found = self.memory.move_pages(pid, batch.addresses, homes(batch))
             moved = sum(cell >= 0 for cell in found)  # of others the guest has touched nothing yet
         else:
