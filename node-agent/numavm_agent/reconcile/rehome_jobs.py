@@ -150,7 +150,7 @@ class RehomeJobs:
         try:
             blocks = self._blocks(settling.uuid, settling.run_id, settling.placement, pid)
             for batch in batches(settling.placement, blocks):
-                self._move_batch(pid, batch, _Tally())
+                self._move_batch(pid, batch, _Tally(), all_of_them=False)
         except ProcessLookupError as error:
             raise DomainMissing(f"domain {settling.name}: {error}") from error
         return self.jobs.settle(settling)
