@@ -24,7 +24,7 @@ What was in use when it was frozen may have become garbage in cycles since: a do
 
 @contextmanager
 def survivors_frozen(look_again: int = _LOOK_AGAIN) -> Iterator[None]:
-    """Have what a full collection leaves frozen, meanwhile."""
+    """Have what is there now, and what a full collection leaves, frozen meanwhile."""
     count = 0
 
     def collected(phase: str, info: dict[str, int]) -> None:
@@ -37,6 +37,7 @@ def survivors_frozen(look_again: int = _LOOK_AGAIN) -> Iterator[None]:
         else:
             gc.freeze()
 
+    gc.freeze()
     gc.callbacks.append(collected)
     try:
         yield
