@@ -24,6 +24,7 @@ from bench.placement_one_host import one_host
 from bench.placement_peers import Peer, best_fit, fragmentation_gradient
 from bench.placement_rivals import Ideal, Nova, most_vcpus
 from bench.report import Table, percentile
+from numavm_operator.collector import survivors_frozen
 from numavm_operator.placement import Fleet, Host, Placed, Refusal, place, request_for
 
 LOAD = 1.0
@@ -197,12 +198,13 @@ def run(console: Console) -> list[Table]:
     size = os.environ.get("BENCH_SIZE", "quick")
     only = {int(hosts) for hosts in os.environ.get("BENCH_HOSTS", "").split(",") if hosts}
     rows = []
-    for one in RUNS[size]:
-        for row in _rows(one, console) if not only or one.hosts in only else ():
-            console.print(
-                "  ", *row, highlight=False
-            )  # a long run that is ended has something to show
-            rows.append(row)
+    with survivors_frozen():  # as in the operator
+        for one in RUNS[size]:
+            for row in _rows(one, console) if not only or one.hosts in only else ():
+                console.print(
+                    "  ", *row, highlight=False
+                )  # a long run that is ended has something to show
+                rows.append(row)
     notes = (
         f"load {LOAD}, empty start (1000 hosts and more never fill: speed only); VMs of 2-64 vCPUs, 1-4 cells",
         f"hosts 2x32c, 4x16c, 8x16c with SMT; {mix.HUGE_SHARE:.0%} of VMs on huge pages",
