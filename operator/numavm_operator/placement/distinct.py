@@ -124,12 +124,20 @@ class _Search:
             sum(1 << other for other, kind in enumerate(kinds) if kind == kinds[cell])
             for cell in range(len(kinds))
         ]
+        self._by_slack = sorted(
+            range(len(choice.slack)), key=lambda cell: (choice.slack[cell], cell)
+        )
+        # What guest cells from each on can be on, and whether they are all alike in that.
+        self._rest = [*accumulate(reversed(choice.candidates), or_, initial=0)][::-1]
+        self._rest_alike = [
+            len(set(choice.candidates[guest:])) <= 1 for guest in range(len(choice.candidates) + 1)
+        ]
 
     def walk(self, enough: int) -> None:
         """Take the nearest cell again and again, from a cell of every kind, tightest first."""
         choice = self.choice
         tried = 0
-        for start in _in_order(choice.candidates[0], choice.slack, choice.slack):
+        for start in self._in_order(choice.candidates[0], choice.slack):
             if tried >> start & 1:
                 continue
             tried |= self._same_kind[start]
@@ -154,7 +162,7 @@ class _Search:
         cells: list[int] = []
         cost = used = 0
         for guest, mask in enumerate(choice.candidates):
-            options = [start] if guest == 0 else _in_order(mask & ~used, to, choice.slack)
+            options = [start] if guest == 0 else self._in_order(mask & ~used, to)
             pick = next((cell for cell in options if self._open(guest, used | 1 << cell)), None)
             if pick is None:
                 return
@@ -187,7 +195,7 @@ class _Search:
             allowed = (1 << len(to)) - 1
         if self._hopeless(guest, used, cost, to, hosted=hosted):
             return
-        for cell in _in_order(choice.candidates[guest] & ~used & allowed, to, choice.slack):
+        for cell in self._in_order(choice.candidates[guest] & ~used & allowed, to):
             if not allowed >> cell & 1:
                 continue
             allowed &= ~(1 << cell)
@@ -207,11 +215,9 @@ class _Search:
 
     def _hopeless(self, guest: int, used: int, cost: int, to: list[int], *, hosted: bool) -> bool:
         choice = self.choice
-        rest = 0
-        for mask in choice.candidates[guest:]:
-            rest |= mask
         if self.best is not None:
-            bound = cost + self._rest_bound(rest & ~used, len(choice.candidates) - guest, to)
+            rest = self._rest[guest] & ~used
+            bound = cost + self._rest_bound(rest, len(choice.candidates) - guest, to)
             if bound >= self.best.distance:
                 return True
         if hosted or choice.emulator_elsewhere:
@@ -223,12 +229,10 @@ class _Search:
         choice = self.choice
         if not self.enough_together(used):
             return False
-        rest = choice.candidates[guest + 1 :]
-        if not rest:
-            return True
-        if rest[0] == rest[-1] and all(mask == rest[0] for mask in rest):
-            return (rest[0] & ~used).bit_count() >= len(rest)
-        return _can_match(rest, used)
+        after = guest + 1
+        if self._rest_alike[after]:
+            return (self._rest[after] & ~used).bit_count() >= len(choice.candidates) - after
+        return _can_match(choice.candidates[after:], used)
 
     def enough_together(self, used: int) -> bool:
         """Tell whether the cells used and the most giving of the others can meet the common demand."""
@@ -249,6 +253,10 @@ class _Search:
         costs = sorted([2 * to[cell] + near[cell][count - 1] for cell in members(rest)])
         return -(-sum(costs[:count]) // 2)
 
+    def _in_order(self, mask: int, first: Sequence[float]) -> list[int]:
+        """Return the cells of a mask by a cost, then by their slack, then by index."""
+        return sorted([cell for cell in self._by_slack if mask >> cell & 1], key=first.__getitem__)
+
     def _offer(self, cells: tuple[int, ...], cost: int) -> None:
         slack = sum(self.choice.slack[cell] for cell in cells)
         if self.best is not None and (cost, slack, cells) >= (
@@ -260,11 +268,6 @@ class _Search:
         completion = self.choice.finish(cells)
         if completion is not None:
             self.best = Chosen(cells, cost, slack, completion)
-
-
-def _in_order(mask: int, first: Sequence[float], then: Sequence[float]) -> list[int]:
-    """Return the cells of a mask by two costs, then by index."""
-    return sorted(members(mask), key=lambda cell: (first[cell], then[cell], cell))
 
 
 def _kinds(choice: Choice) -> list[tuple[int, ...]]:

@@ -109,21 +109,28 @@ class CellPicker:
         rank: Callable[[FreeCore], tuple[int, int]],
     ) -> list[FreeCore]:
         """Return the cores that can give something: chosen caches first, within a cache by rank."""
-        able = [core for core in self._cores if capacity(core)]
-        caches = _fewest_caches(able, wanted, capacity)
+        if not wanted:
+            return []
+        able = [(core, given) for core in self._cores if (given := capacity(core))]
+        caches = _fewest_caches(((core.cache, given) for core, given in able), wanted)
         return sorted(
-            (core for core in able if core.cache in caches),
+            (core for core, _ in able if core.cache in caches),
             key=lambda core: (caches[core.cache], *rank(core), core.free & -core.free),
         )
 
 
-def _fewest_caches(
-    cores: Iterable[FreeCore], wanted: int, capacity: Callable[[FreeCore], int]
-) -> dict[int, int]:
-    """Return the caches to take from, with the turn of each: the largest until one small enough takes the rest."""
+def _fewest_caches(given: Iterable[tuple[int, int]], wanted: int) -> dict[int, int]:
+    """Return the caches to take from, with the turn of each: the largest until one small enough takes the rest.
+
+    Args:
+        given: Per core its cache, and what it can give.
+        wanted: How much is to be taken; not 0.
+    """
     gives: dict[int, int] = {}
-    for core in cores:
-        gives[core.cache] = gives.get(core.cache, 0) + capacity(core)
+    for cache, amount in given:
+        gives[cache] = gives.get(cache, 0) + amount
+    if len(gives) == 1:
+        return dict.fromkeys(gives, 0)
     turns: dict[int, int] = {}
     while wanted > 0 and len(turns) < len(gives):
         left = {cache: amount for cache, amount in gives.items() if cache not in turns}
