@@ -202,7 +202,7 @@ def memory() -> Mapping[str, Any]:
 def steady(
     vms: Vms, host_a: LabHost, request: pytest.FixtureRequest, memory: Mapping[str, Any]
 ) -> Iterator[tuple[Manifest, dict[int, Writer]]]:
-    """A booted guest that writes to anonymous memory, with what its writers say."""
+    """A booted guest that writes to its memory, with what its writers say."""
     made = manifest("mover", request.param, memory, "1M" if "backing" in memory else "8M")
     if "backing" in memory:
         # What takes its memory on demand goes on to fresh memory for 48 rounds of 1 MiB: longer than a move takes.

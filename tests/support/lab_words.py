@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+from numavm_lab.demo.proof import SERIAL_LOGS
 from numavm_lab.errors import LabError
 from numavm_lab.hosts import LabHost
 from numavm_lab.stack import AGENT_SERVICE, Stack
@@ -16,7 +17,7 @@ for domain in $(virsh list --all --name); do
   virsh domstats --vcpu --balloon "$domain" | grep -E 'vcpu.*(state|time)|balloon' | xargs
   virsh qemu-monitor-command "$domain" --hmp 'info registers -a' | grep -oE '^CPU#[0-9]+|[RE]IP=[0-9a-f]+|HLT=.' | xargs
 done
-for log in /var/log/libvirt/qemu/*; do echo "$log:"; tail -n {_LINES} "$log"; done
+for log in {SERIAL_LOGS}/*; do echo "$log:"; tail -n {_LINES} "$log"; done
 """
 
 

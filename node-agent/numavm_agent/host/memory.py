@@ -94,6 +94,7 @@ class LinuxHostMemory:
         count = len(addresses)
         pages = (ctypes.c_uint64 * count).from_buffer(array("Q", addresses))
         nodes = (ctypes.c_int * count).from_buffer(cells) if cells is not None else None
+        # Where it finds no page at all, the kernel may leave this as it is.
         status = array("i", [-errno.ENOENT]) * count
         result = self._libc.syscall(
             ctypes.c_long(self._number or 0),
