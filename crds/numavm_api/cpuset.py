@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
@@ -45,6 +46,12 @@ class CpuSet:
         return cls(frozenset(members))
 
     @classmethod
+    @lru_cache(maxsize=MAX_MEMBER + 1)
+    def single(cls, member: int) -> CpuSet:
+        """Return the set of one number, always the same object: a claim has one for each vCPU."""
+        return cls(frozenset((member,)))
+
+    @classmethod
     def union_of(cls, sets: Iterable[CpuSet]) -> CpuSet:
         """Return the union of any number of sets; of none, the empty set."""
         return cls(frozenset().union(*(one.members for one in sets)))
@@ -78,6 +85,8 @@ class CpuSet:
         return cls(frozenset(members))
 
     def __str__(self) -> str:
+        if len(self.members) == 1:
+            return str(*self.members)
         return ",".join(
             str(first) if first == last else f"{first}-{last}" for first, last in self._runs()
         )
@@ -142,13 +151,11 @@ class CpuSet:
 
     @classmethod
     def _validate(cls, value: object) -> CpuSet:
-        match value:
-            case CpuSet():
-                return value
-            case str():
-                return cls.parse(value)
-            case _:
-                raise ValueError(f"{value!r} is no list of numbers such as '0-3,8'")
+        if isinstance(value, CpuSet):
+            return value
+        if isinstance(value, str):
+            return cls.parse(value)
+        raise ValueError(f"{value!r} is no list of numbers such as '0-3,8'")
 
 
 def _parse_item(item: str, *, whole: str) -> tuple[frozenset[int], bool]:

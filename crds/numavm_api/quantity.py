@@ -57,6 +57,8 @@ def parse_bytes(value: object) -> Bytes:
     Raises:
         ValueError: no quantity, not a whole number of bytes, or past 2**63-1.
     """
+    if type(value) is int and 0 <= value <= _MAX_BYTES:
+        return Bytes(value)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise ValueError(f"{value!r} is no quantity such as '8Gi'")  # noqa: TRY004 - pydantic reports ValueError only
     found = _QUANTITY.fullmatch(str(value).strip())

@@ -45,25 +45,28 @@ class Bounds:
         """Return what no answer of this host can beat; None: it cannot fit."""
         if not self._plain:
             return ANYTHING
-        rising = state.takeable_rising
+        rising, cells = state.takeable_rising, self._cells
         first = bisect_left(rising, self._cpus)
-        if len(rising) - first < self._cells:
+        if len(rising) - first < cells:
             return None if self.wanted.shape.declared else (1, 0, -inf)
-        return 0, self._distance(state), self._score(state, rising[first : first + self._cells])
+        rest = host_part(state, cells, self.weights) - ROUNDING
+        if cells == 1:
+            return 0, 0, self._in_cells(state, rising[first]) + rest
+        tightest = sum(rising[first : first + cells]) / cells
+        return 0, self._distance(state), self._in_cells(state, tightest) + rest
 
-    def _score(self, state: HostState, tightest: Sequence[int]) -> float:
-        """Bound the score: the tightest cells that have the CPUs, as if without memory or devices."""
-        weights = self.weights
-        if weights.cell_cpu >= 0:
-            in_cells = weights.cell_cpu * sum(tightest) / len(tightest)
-        else:
-            in_cells = weights.cell_cpu * max(cell.free for cell in state.cells)
-        return in_cells + host_part(state, self.wanted.shape, weights) - ROUNDING
+    def _in_cells(self, state: HostState, tightest: float) -> float:
+        """Bound the part of the score for the VM's own cells, as if without memory or devices.
+
+        Args:
+            state: Of the host.
+            tightest: CPUs of the tightest cells that have enough of them, the mean.
+        """
+        per_cpu = self.weights.cell_cpu
+        return per_cpu * (tightest if per_cpu >= 0 else state.most_free)
 
     def _distance(self, state: HostState) -> int:
-        """Bound the distance by the cells that have the CPUs."""
-        if self._cells == 1:
-            return 0
+        """Bound the distance of several cells by those that have the CPUs."""
         mask = 0
         for at, cell in enumerate(state.cells):
             if cell.takeable >= self._cpus:

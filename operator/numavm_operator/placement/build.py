@@ -34,7 +34,7 @@ def placement_of(state: HostState, request: Request, found: Fit) -> Placement:
         _placed_cell(vm, cell, CpuSet(frozenset(ids[index] for index in indices)), picked)
         for cell, indices in zip(vm.cells, found.host_cells, strict=True)
     ]
-    emulator = CpuSet() if picked.emulator is None else CpuSet.of(picked.emulator)
+    emulator = CpuSet() if picked.emulator is None else CpuSet.single(picked.emulator)
     return Placement(
         id=request.placement_id,
         epoch=request.epoch,
@@ -44,7 +44,7 @@ def placement_of(state: HostState, request: Request, found: Fit) -> Placement:
         cells=cells,
         dedicated_cpus=CpuSet(frozenset(picked.held)),
         emulator_cpus=emulator,
-        io_thread_cpus=[CpuSet.of(cpu) for cpu in picked.io_threads],
+        io_thread_cpus=[CpuSet.single(cpu) for cpu in picked.io_threads],
         devices=_devices(state, vm, shape, found),
         modules=_modules(vm, cells),
         overhead=shape.overhead,
@@ -87,6 +87,8 @@ def _modules(vm: EffectiveVM, cells: Sequence[PlacedCell]) -> list[PlacedModule]
 
 
 def _devices(state: HostState, vm: EffectiveVM, shape: Shape, found: Fit) -> list[PlacedDevice]:
+    if not shape.devices:
+        return []
     chosen = assign_devices(state.host, state.devices, shape.devices, found.host_cells)
     return [
         PlacedDevice(

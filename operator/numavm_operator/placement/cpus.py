@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM
@@ -15,6 +16,8 @@ from numavm_operator.placement.picker import CellPicker
 from numavm_operator.placement.problem import Fit
 from numavm_operator.placement.shape import CpuRule, Shape
 from numavm_operator.placement.state import HostState
+
+_NO_CPU: Final = CpuSet()
 
 
 @dataclass(slots=True)
@@ -29,9 +32,8 @@ class PickedCpus:
 
     def pcpus(self, vcpus: CpuSet) -> list[CpuSet]:
         """Return the pCPU of each vCPU, in order; the empty set for one that holds none."""
-        return [
-            CpuSet.of(self.per_vcpu[vcpu]) if vcpu in self.per_vcpu else CpuSet() for vcpu in vcpus
-        ]
+        own = self.per_vcpu
+        return [CpuSet.single(own[vcpu]) if vcpu in own else _NO_CPU for vcpu in vcpus]
 
     @property
     def threads(self) -> set[int]:
@@ -95,7 +97,7 @@ def _pickers(state: HostState, shape: Shape, found: Fit) -> dict[int, CellPicker
 def _cheapest_caches(state: HostState, shape: Shape, found: Fit, at: int) -> int:
     """Return the CPUs of the caches that bear what the VM puts on a host cell."""
     units, singles, emulators = _load_of(shape, found, at)
-    sets = cache_sets(state.cells[at].caches)
+    sets = cache_sets(state.cells[at].cores.caches)
     bearing = cheapest(sets, shape.rule, shape.group_size, units, singles, emulators)
     wanted = {} if bearing is None else dict(bearing.kinds)
     cell, mask = state.host.cells[at], 0
@@ -122,14 +124,12 @@ def _load_of(shape: Shape, found: Fit, at: int) -> tuple[int, int, int]:
 
 def _fill_up(state: HostState, shape: Shape, found: Fit, picked: PickedCpus) -> None:
     """Hold what goes with the CPUs of threads: siblings with Isolate, caches where they are taken whole."""
+    if not (shape.whole_caches or shape.rule is CpuRule.WHOLE_CORES):
+        return
     for at in {cell for cells in found.host_cells for cell in cells}:
         cell = state.host.cells[at]
-        together: Sequence[int] = ()
-        if shape.whole_caches:
-            together = caches_of(cell)
-        elif shape.rule is CpuRule.WHOLE_CORES:
-            together = [core.threads for core in cell.cores]
-        for mask in together:
+        cores = [core.threads for core in cell.cores]
+        for mask in caches_of(cell) if shape.whole_caches else cores:
             cpus = set(members(mask))
             if cpus & picked.threads:
                 picked.held |= cpus
@@ -173,7 +173,7 @@ def _on_siblings(pick: _Pick, picked: PickedCpus) -> None:
         for host_cell, units in pick.units_per_cell(guest_cell):
             mine, groups = groups[:units], groups[units:]
             for vcpus, cpus in zip(mine, pick.pickers[host_cell].groups(units, size), strict=True):
-                _give(picked, list(vcpus), cpus)
+                _give(picked, vcpus, cpus)
     chosen = dict(pick.found.singles)
     for guest_cell, vcpu in alone:
         host_cell = chosen.get(guest_cell, pick.found.host_cells[guest_cell][0])
@@ -220,5 +220,5 @@ def _all_units(pick: _Pick) -> Iterator[tuple[int, int]]:
         yield cell, 1
 
 
-def _give(picked: PickedCpus, vcpus: list[int], cpus: list[int]) -> None:
+def _give(picked: PickedCpus, vcpus: Sequence[int], cpus: Sequence[int]) -> None:
     picked.per_vcpu.update(zip(vcpus, cpus, strict=True))

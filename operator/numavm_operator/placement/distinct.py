@@ -3,22 +3,23 @@
 A branch and bound over sets of host cells. Guest cells with equal needs are interchangeable, so a set is looked
 at once and not once per permutation. Before each branch it is checked that the guest cells left can still be
 matched with host cells (Hall's condition, by augmenting paths), so that dead ends come only from side
-conditions; a greedy walk from the tightest cells gives the first answer, and mostly meets the bound, which ends
-the search.
+conditions; a greedy walk gives the first answer, and mostly meets the bound, which ends the search.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import accumulate
 from operator import or_
+from typing import Final
 
 from numavm_operator.placement.bits import members
 from numavm_operator.placement.complete import Completion
 from numavm_operator.placement.loads import Budget, OutOfStepsError
 
+_KNOWN_SUMS: Final = 4096
 Distances = tuple[tuple[int, ...], ...]
 Finish = Callable[[tuple[int, ...]], Completion | None]
 
@@ -118,12 +119,8 @@ class _Search:
         self.budget = budget
         self.best: Chosen | None = None
         self._allowed = reduce(or_, choice.candidates)
-        self._near = _sums_of_nearest(choice.distances, members(self._allowed))
-        kinds = _kinds(choice)
-        self._same_kind = [
-            sum(1 << other for other, kind in enumerate(kinds) if kind == kinds[cell])
-            for cell in range(len(kinds))
-        ]
+        self._near = _sums_of_nearest(choice.distances, self._allowed)
+        self._same_kind = _same_kind(_kinds(choice))
         self._by_slack = sorted(
             range(len(choice.slack)), key=lambda cell: (choice.slack[cell], cell)
         )
@@ -134,10 +131,10 @@ class _Search:
         ]
 
     def walk(self, enough: int) -> None:
-        """Take the nearest cell again and again, from a cell of every kind, tightest first."""
+        """Take the nearest cell again and again, from a cell of every kind, the most promising first."""
         choice = self.choice
         tried = 0
-        for start in self._in_order(choice.candidates[0], choice.slack):
+        for start in self._in_order(choice.candidates[0], choice.fixed, len(choice.candidates)):
             if tried >> start & 1:
                 continue
             tried |= self._same_kind[start]
@@ -162,7 +159,8 @@ class _Search:
         cells: list[int] = []
         cost = used = 0
         for guest, mask in enumerate(choice.candidates):
-            options = [start] if guest == 0 else self._in_order(mask & ~used, to)
+            more = len(choice.candidates) - guest
+            options = [start] if guest == 0 else self._in_order(mask & ~used, to, more)
             pick = next((cell for cell in options if self._open(guest, used | 1 << cell)), None)
             if pick is None:
                 return
@@ -195,7 +193,8 @@ class _Search:
             allowed = (1 << len(to)) - 1
         if self._hopeless(guest, used, cost, to, hosted=hosted):
             return
-        for cell in self._in_order(choice.candidates[guest] & ~used & allowed, to):
+        open_cells = choice.candidates[guest] & ~used & allowed
+        for cell in self._in_order(open_cells, to, len(choice.candidates) - guest):
             if not allowed >> cell & 1:
                 continue
             allowed &= ~(1 << cell)
@@ -253,9 +252,20 @@ class _Search:
         costs = sorted([2 * to[cell] + near[cell][count - 1] for cell in members(rest)])
         return -(-sum(costs[:count]) // 2)
 
-    def _in_order(self, mask: int, first: Sequence[float]) -> list[int]:
-        """Return the cells of a mask by a cost, then by their slack, then by index."""
-        return sorted([cell for cell in self._by_slack if mask >> cell & 1], key=first.__getitem__)
+    def _in_order(self, mask: int, to: Sequence[int], more: int) -> list[int]:
+        """Return the cells of a mask, those first whose way to the chosen ones and to their own nearest is shortest.
+
+        So a walk that has filled one socket goes on where it finds room for all that are left. Of equals the tightest
+        is first, then the one of lowest index.
+
+        Args:
+            mask: Which cells.
+            to: Per cell, the distance to those chosen before.
+            more: How many cells are to be chosen yet, this one among them.
+        """
+        near = self._near
+        cells = [cell for cell in self._by_slack if mask >> cell & 1]
+        return sorted(cells, key=lambda cell: 2 * to[cell] + near[cell][more - 1])
 
     def _offer(self, cells: tuple[int, ...], cost: int) -> None:
         slack = sum(self.choice.slack[cell] for cell in cells)
@@ -285,11 +295,24 @@ def _kinds(choice: Choice) -> list[tuple[int, ...]]:
     ]
 
 
-def _sums_of_nearest(distances: Distances, among: Sequence[int]) -> dict[int, list[int]]:
-    """Return per cell, at index n, the sum of the n smallest distances to others of these cells."""
+def _same_kind(kinds: Sequence[tuple[int, ...]]) -> list[int]:
+    """Return per host cell the mask of those of its kind."""
+    masks: dict[tuple[int, ...], int] = {}
+    for cell, kind in enumerate(kinds):
+        masks[kind] = masks.get(kind, 0) | 1 << cell
+    return [masks[kind] for kind in kinds]
+
+
+@lru_cache(maxsize=_KNOWN_SUMS)
+def _sums_of_nearest(distances: Distances, among: int) -> Mapping[int, list[int]]:
+    """Return per cell, at index n, the sum of the n smallest distances to others of these cells.
+
+    Hosts of one model ask it again and again.
+    """
     sums = {}
-    for cell in among:
+    cells = members(among)
+    for cell in cells:
         row = distances[cell]
-        rising = sorted([row[other] for other in among if other != cell])
+        rising = sorted([row[other] for other in cells if other != cell])
         sums[cell] = list(accumulate(rising, initial=0))
     return sums

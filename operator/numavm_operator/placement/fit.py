@@ -15,7 +15,7 @@ from numavm_operator.placement.complete import (
 )
 from numavm_operator.placement.loads import Budget, OutOfStepsError
 from numavm_operator.placement.misses import miss_of
-from numavm_operator.placement.openings import fitting_cells
+from numavm_operator.placement.openings import Openings, openings_at_a_glance
 from numavm_operator.placement.outcome import Miss
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit, problem_of
@@ -90,8 +90,10 @@ def _costs(found: Fit) -> tuple[int, int, int, int]:
 
 
 def _fit_one_way(state: HostState, shape: Shape, policy: Policy) -> Verdict:
+    openings = None
     if shape.counts_only and not shape.bound:
-        quick = _at_a_glance(state, shape, policy)
+        openings = openings_at_a_glance(state.cells, shape)
+        quick = _at_a_glance(state, shape, openings, policy)
         if quick is not None:
             return quick
     problem = problem_of(state, shape)
@@ -99,26 +101,25 @@ def _fit_one_way(state: HostState, shape: Shape, policy: Policy) -> Verdict:
         return problem
     budget = Budget(policy.search_steps)
     try:
-        found = apart(problem, policy, budget) or compromise(problem, policy, budget)
+        found = apart(problem, policy, budget, openings) or compromise(problem, policy, budget)
     except OutOfStepsError:
         return OutOfSteps()
     return found or NoFit()
 
 
-def _at_a_glance(state: HostState, shape: Shape, policy: Policy) -> Fit | NoFit | None:
+def _at_a_glance(
+    state: HostState, shape: Shape, openings: Openings, policy: Policy
+) -> Fit | NoFit | None:
     """Answer what needs no search: guest cells for which there are too few host cells, and a single guest cell."""
-    masks = [
-        fitting_cells(state.cells, shape.demands[guest], 0)
-        for guest, same in zip(shape.open_cells, shape.same_as_before, strict=True)
-        if not same
-    ]
-    too_few = len(masks) == 1 and masks[0][0].bit_count() < len(shape.cells)
-    if too_few or not all(alone for alone, _ in masks):
+    alone = openings.alone
+    too_few = len(set(alone)) == 1 and alone[0].bit_count() < len(alone)
+    if too_few or not all(alone):
         return NoFit() if shape.declared and not shape.sharing else None
     if len(shape.cells) > 1 or state.watched:
         return None
     slack = slack_of(state.cells, shape.cells[0].page_size, policy.weights)
-    for cell in sorted(members(masks[0][1]), key=lambda cell: (slack[cell], cell)):
+    able = openings.hosts_emulator[0]
+    for cell in sorted(members(able), key=lambda cell: (slack[cell], cell)):
         if emulator_can_float(state.cells, shape, (cell,)):
             return Fit(((cell,),), cell, (), (), (), (), 0, 0)
     return None

@@ -1,8 +1,8 @@
 """Hosts grouped by what a kind of request can see of them: one answer serves all hosts of a group.
 
-A request sees what is free in numbers and whether a host is open to VMs like it; labels, names, devices and single
-CPUs only where it asks for them. A fleet's groups are kept up to date host by host, and a group that has lost all its
-hosts is remembered for a while, since hosts come back to states that they were in.
+A request sees what is free in numbers and whether a host is open to VMs like it; labels, names, cores, devices and
+single CPUs only where it asks for them. A fleet's groups are kept up to date host by host, and a group that has lost
+all its hosts is remembered for a while, since hosts come back to states that they were in.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Sight:
     labels: tuple[str, ...] = ()
     """Labels of the node that it asks for."""
     name: bool = False
+    cores: bool = False
     devices: bool = False
     single_cpus: bool = False
     classes: bool = False
@@ -48,6 +49,7 @@ class Sight:
         return cls(
             labels=tuple(sorted(labels)),
             name=any(ask.of_name for ask in asks),
+            cores=any(way.shape.by_cores for way in wanted.ways),
             devices=any(way.shape.devices for way in wanted.ways),
             single_cpus=any(way.shape.by_hand for way in wanted.ways),
             classes=any(way.shape.classed for way in wanted.ways),
@@ -65,7 +67,10 @@ class Sight:
     def key_of(self, state: HostState) -> FitKey:
         """Return what all hosts of a group have in common."""
         free = state.fit_key(
-            devices=self.devices, single_cpus=self.single_cpus, classes=self.classes
+            cores=self.cores,
+            devices=self.devices,
+            single_cpus=self.single_cpus,
+            classes=self.classes,
         )
         return FitKey.of((self.kind_of(state), free))
 

@@ -84,6 +84,15 @@ class Loads:
         booked = self.memory[host_cell]
         booked[page_size] = booked.get(page_size, 0) + amount
 
+    def memory_with(self, host_cell: int, need: CellNeed) -> list[tuple[Bytes, int]]:
+        """Return the memory per page size that a host cell would bear with one guest cell more."""
+        if not (self.memory[host_cell] or need.beside):
+            return [(need.page_size, need.memory)]
+        booked = dict(self.memory[host_cell])
+        for size, amount in ((need.page_size, need.memory), *need.beside):
+            booked[size] = booked.get(size, 0) + amount
+        return sorted(booked.items())
+
     def bears(
         self, host_cell: int, *, emulators: int = 0, overhead: int = 0, kept: int = 0
     ) -> bool:

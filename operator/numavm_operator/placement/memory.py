@@ -19,7 +19,7 @@ from numavm_operator.placement.bounds import Bounds
 from numavm_operator.placement.candidates import emulated, unsuitable
 from numavm_operator.placement.fit import NoFit, OutOfSteps, Verdict, fit, why_not
 from numavm_operator.placement.groups import Group, Grouping, Sight, States
-from numavm_operator.placement.host import Host
+from numavm_operator.placement.host import FitKey, Host
 from numavm_operator.placement.outcome import Miss
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
@@ -45,6 +45,9 @@ class Answer:
     verdict: Verdict
     rank: Rank | None
     """None: they do not fit."""
+
+
+_DOES_NOT_FIT: Final = Answer(NoFit(), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +82,16 @@ class Ranking:
 
     def catch_up(self) -> None:
         """Queue the groups that came to have hosts."""
-        came = self.grouping.came
+        came, answers, waiting = self.grouping.came, self._answers, self._waiting
         for at in range(self._read, len(came)):
             group = came[at]
-            if group.names and group.number not in self._waiting:
-                answer = self._answers.get(group.number)
+            number = group.number
+            if group.names and number not in waiting:
+                answer = answers.get(number)
                 rank = self._at_best(group) if answer is None else answer.rank
                 if rank is not None:
-                    heappush(self._heap, (rank, group.number))
-                    self._waiting.add(group.number)
+                    heappush(self._heap, (rank, number))
+                    waiting.add(number)
         self._read = len(came)
 
     def best(self, out: Container[str]) -> tuple[Rank, str] | None:
@@ -147,13 +151,17 @@ class Ranking:
 
     def _at_best(self, group: Group) -> Rank | None:
         """Return a rank that the group cannot beat; None: it cannot fit, and that is its answer."""
-        kind = self._kind_of(group)
-        least = None if kind.closed else self._bounds.least(group.state)
+        kind = self._kinds.get(group.kind) or self._kind_of(group)
+        if kind.closed is not None:
+            self._answers[group.number] = Answer(kind.closed, None)
+            return None
+        least = self._bounds.least(group.state)
         if least is None:
-            self._answers[group.number] = Answer(kind.closed or NoFit(), None)
+            self._answers[group.number] = _DOES_NOT_FIT
             return None
         compromise, distance, score = least
-        return (kind.emulated, compromise, 0, 0, distance, *kind.dislike, score)
+        taints, nodes = kind.dislike
+        return kind.emulated, compromise, 0, 0, distance, taints, nodes, score
 
     def _answer(self, group: Group) -> Answer:
         known = self._answers.get(group.number)
@@ -192,7 +200,8 @@ class History:
     """The host that each step changed."""
     groupings: dict[Sight, Grouping] = field(default_factory=dict)
     """By what their requests see."""
-    rankings: OrderedDict[tuple[Policy, Wanted], Ranking] = field(default_factory=OrderedDict)
+    rankings: OrderedDict[FitKey, Ranking] = field(default_factory=OrderedDict)
+    """By policy and what is wanted; those asked for last stand last."""
 
     def forget_rankings_of(self, grouping: Grouping) -> None:
         """Forget a grouping with all that was found out by it."""
@@ -236,12 +245,15 @@ class Lineage:
     def ranking(self, wanted: Wanted, policy: Policy, states: States) -> Ranking:
         """Return every host's answer, looking only at hosts that changed since."""
         rankings = self.history.rankings
-        key = (policy, wanted)
-        ranking = rankings.get(key)
-        sight = Sight.of(wanted) if ranking is None else ranking.grouping.sight
+        key = FitKey.of((policy, wanted))
+        known = rankings.get(key)
+        sight = Sight.of(wanted) if known is None else known.grouping.sight
         grouping = self._grouping(sight, states)
-        if ranking is None or ranking.grouping is not grouping:
-            ranking = Ranking(wanted, policy, grouping)
+        if known is not None and known.grouping is grouping:
+            rankings.move_to_end(key)
+            known.catch_up()
+            return known
+        ranking = Ranking(wanted, policy, grouping)
         ranking.catch_up()
         if self.at == len(self.history.journal):
             rankings[key] = ranking

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from numavm_api.quantity import BASE_PAGE
+from numavm_operator.placement.free import FreeCell
 from numavm_operator.placement.named_misses import io_miss, named_miss, together_by_name
 from numavm_operator.placement.outcome import Cause, Miss
 from numavm_operator.placement.problem import Problem, capacity_of, cpu_cause, memory_cause
-from numavm_operator.placement.shape import CellNeed
+from numavm_operator.placement.shape import CellNeed, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +28,8 @@ class Lack:
 
 def miss_of(problem: Problem) -> Miss:
     """Return the nearest miss of a request that the search found no place for."""
-    for guest_cell in problem.open_cells:
-        miss = _fits_nowhere(problem, guest_cell)
+    for guest_cell, same in zip(problem.open_cells, problem.shape.same_as_before, strict=True):
+        miss = None if same else _fits_nowhere(problem, guest_cell)
         if miss is not None:
             return miss
     by_name = None if problem.shape.counts_only else named_miss(problem)
@@ -38,15 +39,14 @@ def miss_of(problem: Problem) -> Miss:
 def lacks_of(problem: Problem, cell: int, need: CellNeed) -> list[Lack]:
     """Return everything that a host cell lacks for one guest cell beside what is bound there already."""
     loads, shape, free = problem.loads, problem.shape, problem.cells[cell]
+    units = loads.units[cell] + need.units
     lacks = []
-    loads.add(cell, need)
-    if loads.unit_room(cell) < 0:
-        lacks.append(_cpu_lack(problem, cell, need))
-    for size, amount in sorted(loads.memory[cell].items()):
+    if units > capacity_of(shape, free, loads.singles[cell] + need.singles, 0):
+        lacks.append(_cpu_lack(shape, free, need, units))
+    for size, amount in loads.memory_with(cell, need):
         left = max(free.memory_left(size), 0)
         if amount > left:
             lacks.append(Lack(memory_cause(size), amount, left))
-    loads.add(cell, need, -1)
     if not lacks and len(shape.cells) == 1:
         lacks += _lacks_for_emulator(problem, cell, need)
     return lacks
@@ -67,31 +67,35 @@ def _lacks_for_emulator(problem: Problem, cell: int, need: CellNeed) -> list[Lac
     return lacks
 
 
-def _cpu_lack(problem: Problem, cell: int, need: CellNeed) -> Lack:
-    """Return the CPUs that are missing, in the units of the rule; the takeable ones count, not the promised ones."""
-    shape, free = problem.shape, problem.cells[cell]
+def _cpu_lack(shape: Shape, free: FreeCell, need: CellNeed, units: int) -> Lack:
+    """Return the CPUs that are missing, in the units of the rule; the takeable ones count, not the promised ones.
+
+    Args:
+        shape: Of the VM.
+        free: Of the host cell.
+        need: Of the guest cell.
+        units: What it and those that are bound there want together.
+    """
     capacity = max(capacity_of(shape, free, need.singles, 0), 0)
-    wanted = problem.loads.units[cell]
-    if wanted > capacity:
-        return Lack(cpu_cause(shape), wanted, capacity)
-    return Lack(cpu_cause(shape), wanted + 1, wanted)
+    if units > capacity:
+        return Lack(cpu_cause(shape), units, capacity)
+    return Lack(cpu_cause(shape), units + 1, units)
 
 
 def _fits_nowhere(problem: Problem, guest_cell: int) -> Miss | None:
     """Return the nearest miss of a guest cell that no host cell can take even alone."""
-    need = problem.shape.cells[guest_cell]
+    need, sharing = problem.shape.cells[guest_cell], problem.shape.sharing
     nearest: tuple[float, int, Lack] | None = None
     for cell in range(len(problem.cells)):
-        sharing = problem.shape.sharing
         if not problem.may_hold(need, cell) or (problem.bound_mask >> cell & 1 and not sharing):
             continue
         lacks = lacks_of(problem, cell, need)
         if not lacks:
             return None
-        worst = max(lacks, key=lambda lack: lack.share)
-        far = sum(lack.share for lack in lacks)
+        shares = [lack.share for lack in lacks]
+        far = sum(shares)
         if nearest is None or far < nearest[0]:
-            nearest = (far, cell, worst)
+            nearest = (far, cell, lacks[shares.index(max(shares))])
     if nearest is None and need.cell_class is not None:
         return Miss(
             Cause.HOST_CELL_CLASS,
@@ -163,8 +167,11 @@ def _most_at_once(problem: Problem) -> int:
     loads, needs = problem.loads, problem.shape.cells
     used = problem.bound_mask
     done: list[tuple[int, CellNeed]] = []
-    for guest in problem.open_cells:
-        for cell in range(len(problem.cells)):
+    start = 0
+    for guest, same in zip(problem.open_cells, problem.shape.same_as_before, strict=True):
+        start = start if same else 0  # what had no room for one has none for another of the kind
+        for cell in range(start, len(problem.cells)):
+            start = cell
             if not problem.may_hold(needs[guest], cell) or (
                 used >> cell & 1 and not problem.shape.sharing
             ):
@@ -175,6 +182,8 @@ def _most_at_once(problem: Problem) -> int:
                 used |= 1 << cell
                 break
             loads.add(cell, needs[guest], -1)
+        else:
+            start = len(problem.cells)
     for cell, need in done:
         loads.add(cell, need, -1)
     return len(done)

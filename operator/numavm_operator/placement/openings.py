@@ -9,7 +9,7 @@ from numavm_operator.placement.bits import members
 from numavm_operator.placement.devices import assign_devices
 from numavm_operator.placement.free import FreeCell
 from numavm_operator.placement.problem import Problem
-from numavm_operator.placement.shape import CellDemand, CellNeed, CpuRule
+from numavm_operator.placement.shape import CellDemand, CellNeed, CpuRule, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,14 @@ class Openings:
     alone: tuple[int, ...]
     hosts_emulator: tuple[int, ...]
     """With emulator and overhead."""
+
+
+def openings_at_a_glance(cells: Sequence[FreeCell], shape: Shape) -> Openings:
+    """Return who can go where, for a shape of which counts say it all and no cell is bound."""
+    found: list[tuple[int, int]] = []
+    for guest, same in zip(shape.open_cells, shape.same_as_before, strict=True):
+        found.append(found[-1] if same else fitting_cells(cells, shape.demands[guest], 0))
+    return Openings(tuple([alone for alone, _ in found]), tuple([full for _, full in found]))
 
 
 def openings_of(problem: Problem, order: tuple[int, ...]) -> Openings | None:

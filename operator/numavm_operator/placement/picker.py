@@ -7,68 +7,42 @@ takes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import Final
 
+from numavm_operator.placement.bits import members
 from numavm_operator.placement.host import Cell
 
-
-@dataclass(slots=True)
-class FreeCore:
-    """A core and those of its threads that are still free."""
-
-    free: int
-    whole: bool
-    width: int
-    cache: int
-
-    @property
-    def count(self) -> int:
-        """How many threads are free."""
-        return self.free.bit_count()
-
-    def take(self, threads: int) -> list[int]:
-        """Take the lowest free threads."""
-        taken = []
-        for _ in range(threads):
-            lowest = self.free & -self.free
-            self.free ^= lowest
-            taken.append(lowest.bit_length() - 1)
-        self.whole = False
-        return taken
+_Offer = tuple[int, tuple[int, int], int, int]
+"""Of a core: its cache, its turn within the cache, the mask of its free threads, how many units it can give."""
+_NO_TURN: Final = (0, 0)
 
 
 class CellPicker:
     """Hands out the free CPUs of one host cell, one guest cell after the other."""
 
     def __init__(self, cell: Cell, held: int) -> None:
-        free = cell.dedicated & ~held
-        self._cores = [
-            FreeCore(
-                core.threads & free,
-                core.threads & free == core.threads,
-                core.width,
-                core.last_level_cache,
-            )
-            for core in cell.cores
-            if core.threads & free
-        ]
+        self._cell = cell
+        self._free = cell.dedicated & ~held
 
-    def groups(self, count: int, size: int) -> list[list[int]]:
+    def groups(self, count: int, size: int) -> list[tuple[int, ...]]:
         """Take up to `count` groups of `size` threads, each on one core; fewer where there are no more."""
-
-        def capacity(core: FreeCore) -> int:
-            return core.count // size if core.width > 1 or size == 1 else 0
-
-        taken: list[list[int]] = []
-        for core in self._ordered(count, capacity, lambda core: (core.count % size, core.count)):
-            here = min(capacity(core), count - len(taken))
-            taken += [core.take(size) for _ in range(here)]
+        if not count:
+            return []
+        offers: list[_Offer] = []
+        for core in self._cell.cores:
+            left = core.threads & self._free
+            threads = left.bit_count()
+            if threads >= size and (core.width > 1 or size == 1):
+                turn = (threads % size, threads)
+                offers.append((core.last_level_cache, turn, left, threads // size))
+        taken: list[tuple[int, ...]] = []
+        for left, given in _in_order(offers, count):
+            groups = min(given, count - len(taken))
+            cpus = self._take(left, groups * size)
+            taken += [cpus[at : at + size] for at in range(0, len(cpus), size)]
+            if len(taken) == count:
+                break
         return taken
-
-    def group_capacity(self, size: int) -> int:
-        """Return how many groups of this size there are."""
-        return sum(core.count // size for core in self._cores if core.width > 1 or size == 1)
 
     def singles(self, count: int, *, with_siblings: bool = False) -> list[int]:
         """Take threads one by one: leftovers of cores first, then cores that must be broken.
@@ -77,58 +51,72 @@ class CellPicker:
             count: How many; they are there.
             with_siblings: Only on cores with more than one thread.
         """
-
-        def capacity(core: FreeCore) -> int:
-            return core.count if core.width > 1 or not with_siblings else 0
-
-        taken: list[int] = []
-        for core in self._ordered(count, capacity, lambda core: (core.whole, core.count)):
-            taken += core.take(min(capacity(core), count - len(taken)))
-        return taken
-
-    def whole_cores(self, count: int) -> list[list[int]]:
-        """Take wholly free cores, the narrowest first; they are there."""
-        widths = sorted(core.width for core in self._cores if core.whole)
-        taken: list[list[int]] = []
-        for width in sorted(set(widths[:count])):
-            here = min(widths[:count].count(width), count - len(taken))
-
-            def capacity(core: FreeCore, width: int = width) -> int:
-                return int(core.whole and core.width == width)
-
-            taken += [
-                core.take(core.width)
-                for core in self._ordered(here, capacity, lambda _: (0, 0))[:here]
-            ]
-        return taken
-
-    def _ordered(
-        self,
-        wanted: int,
-        capacity: Callable[[FreeCore], int],
-        rank: Callable[[FreeCore], tuple[int, int]],
-    ) -> list[FreeCore]:
-        """Return the cores that can give something: chosen caches first, within a cache by rank."""
-        if not wanted:
+        if not count:
             return []
-        able = [(core, given) for core in self._cores if (given := capacity(core))]
-        caches = _fewest_caches(((core.cache, given) for core, given in able), wanted)
-        return sorted(
-            (core for core, _ in able if core.cache in caches),
-            key=lambda core: (caches[core.cache], *rank(core), core.free & -core.free),
-        )
+        offers: list[_Offer] = []
+        for core in self._cell.cores:
+            left = core.threads & self._free
+            if left and (core.width > 1 or not with_siblings):
+                threads = left.bit_count()
+                turn = (int(left == core.threads), threads)
+                offers.append((core.last_level_cache, turn, left, threads))
+        taken: list[int] = []
+        for left, given in _in_order(offers, count):
+            taken += self._take(left, min(given, count - len(taken)))
+            if len(taken) == count:
+                break
+        return taken
+
+    def whole_cores(self, count: int) -> list[tuple[int, ...]]:
+        """Take wholly free cores, the narrowest first; they are there."""
+        whole = [core for core in self._cell.cores if core.threads & self._free == core.threads]
+        widths = sorted(core.width for core in whole)[:count]
+        taken: list[tuple[int, ...]] = []
+        for width in sorted(set(widths)):
+            here = widths.count(width)
+            offers = [
+                (core.last_level_cache, _NO_TURN, core.threads, 1)
+                for core in whole
+                if core.width == width
+            ]
+            taken += [self._take(threads, width) for threads, _ in _in_order(offers, here)[:here]]
+        return taken
+
+    def _take(self, left: int, count: int) -> tuple[int, ...]:
+        """Take the lowest threads of a core.
+
+        Args:
+            left: Mask of its free threads.
+            count: How many to take.
+        """
+        cpus = members(left)[:count]
+        for cpu in cpus:
+            self._free ^= 1 << cpu
+        return cpus
 
 
-def _fewest_caches(given: Iterable[tuple[int, int]], wanted: int) -> dict[int, int]:
+def _in_order(offers: list[_Offer], wanted: int) -> list[tuple[int, int]]:
+    """Return the cores to take from, as (free threads, units): by cache, within a cache by turn, then by number."""
+    turns = _fewest_caches(offers, wanted)
+    order = [
+        (turns[cache], turn, left & -left, left, given)
+        for cache, turn, left, given in offers
+        if cache in turns
+    ]
+    order.sort()
+    return [(left, given) for _, _, _, left, given in order]
+
+
+def _fewest_caches(offers: list[_Offer], wanted: int) -> dict[int, int]:
     """Return the caches to take from, with the turn of each: the largest until one small enough takes the rest.
 
     Args:
-        given: Per core its cache, and what it can give.
+        offers: Of each core.
         wanted: How much is to be taken; not 0.
     """
     gives: dict[int, int] = {}
-    for cache, amount in given:
-        gives[cache] = gives.get(cache, 0) + amount
+    for cache, _, _, given in offers:
+        gives[cache] = gives.get(cache, 0) + given
     if len(gives) == 1:
         return dict.fromkeys(gives, 0)
     turns: dict[int, int] = {}

@@ -71,7 +71,7 @@ class Problem:
 
 def problem_of(state: HostState, shape: Shape) -> Problem | Miss:
     """Return the problem, or the miss where the cells that the user bound do not fit by themselves."""
-    bound = _nodesets(state.host, shape)
+    bound = _nodesets(state.host, shape) if shape.bound else (None,) * len(shape.cells)
     if isinstance(bound, Miss):
         return bound
     loads = Loads(state.cells, shape)
@@ -98,10 +98,17 @@ def problem_of(state: HostState, shape: Shape) -> Problem | Miss:
         spread=tuple(spread),
         bound_mask=sum(1 << cell for cell in {cell for nodeset in named for cell in nodeset}),
         bound_distance=_distance_among(state.host, named),
-        near_bound=tuple(
-            sum(set_distance(state.host, (cell,), nodeset) for nodeset in named)
-            for cell in range(len(state.cells))
-        ),
+        near_bound=_near(state.host, named),
+    )
+
+
+def _near(host: Host, nodesets: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Return per host cell its distance to all of some nodesets."""
+    if not nodesets:
+        return (0,) * len(host.cells)
+    return tuple(
+        sum(set_distance(host, (cell,), nodeset) for nodeset in nodesets)
+        for cell in range(len(host.cells))
     )
 
 

@@ -34,10 +34,10 @@ def score_of(state: HostState, shape: Shape, found: Fit, weights: Weights) -> fl
     used = {cell for nodeset in found.host_cells for cell in nodeset}
     chosen = [cells[cell] for cell in sorted(used)]
     slack = sum(slack_of(chosen, shape.cells[0].page_size, weights)) / len(chosen)
-    return slack + host_part(state, shape, weights)
+    return slack + host_part(state, len(shape.cells), weights)
 
 
-def host_part(state: HostState, shape: Shape, weights: Weights) -> float:
+def host_part(state: HostState, guest_cells: int, weights: Weights) -> float:
     """Return the part of the score that is the same wherever on the host the VM goes."""
-    spared = weights.near_cells * state.host.nearness if len(shape.cells) == 1 else 0.0
+    spared = weights.near_cells * state.host.nearness if guest_cells == 1 else 0.0
     return spared + weights.host_cpu * state.mean_free

@@ -37,14 +37,23 @@ def compromise(problem: Problem, policy: Policy, budget: Budget) -> Fit | None:
     return None
 
 
-def apart(problem: Problem, policy: Policy, budget: Budget) -> Fit | None:
-    """Return a map with every open guest cell on a host cell of its own, apart from the bound ones, or None."""
+def apart(
+    problem: Problem, policy: Policy, budget: Budget, openings: Openings | None = None
+) -> Fit | None:
+    """Return a map with every open guest cell on a host cell of its own, apart from the bound ones, or None.
+
+    Args:
+        problem: What to solve.
+        policy: How far to search for shorter distances.
+        budget: Counts the nodes of the search.
+        openings: Who can go where, if that is known already.
+    """
     shape = problem.shape
     order = shape.open_cells
     if not order:
         completion = _complete(problem, {}, budget)
         return _fit(problem, {}, completion, 0, 0) if completion else None
-    candidates = openings_of(problem, order)
+    candidates = openings or openings_of(problem, order)
     if candidates is None:
         return None
     simple = shape.counts_only and not problem.bound_mask and not problem.watched

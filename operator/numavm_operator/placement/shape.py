@@ -92,6 +92,8 @@ class CellDemand:
     memory: tuple[tuple[Bytes, int], ...]
     least: int
     """CPUs that it takes at least: what is quickest to look at."""
+    least_will_do: bool
+    """So many CPUs are all it takes, whichever they are."""
     whole_caches: bool
 
 
@@ -132,6 +134,11 @@ class Shape:
     def classed(self) -> bool:
         """Whether any guest cell asks for a class of host cells."""
         return any(cell.cell_class is not None for cell in self.cells)
+
+    @cached_property
+    def by_cores(self) -> bool:
+        """Whether it counts which cores and caches CPUs are on, and not only how many are free."""
+        return self.whole_caches or self.rule in {CpuRule.SIBLINGS, CpuRule.WHOLE_CORES}
 
     @cached_property
     def by_hand(self) -> bool:
@@ -184,6 +191,7 @@ class Shape:
             emulators=emulators,
             memory=tuple(sorted(memory.items())),
             least=0 if floats else need.units * self.group_size + need.singles + emulators,
+            least_will_do=self.rule is CpuRule.ANYWHERE and not self.whole_caches,
             whole_caches=self.whole_caches,
         )
 

@@ -42,9 +42,6 @@ def _closed(cell: FreeCell) -> FreeCell:
         has_cpus=False,
         takeable=0,
         shared_room=0,
-        sibling_free=0,
-        groups=(),
-        whole_cores=(0,),
-        caches=(),
+        mask=0,
         memory=tuple((size, NO_BYTES) for size, _ in cell.memory),
     )

@@ -7,16 +7,20 @@ the larger counts, since one domain holds them. Between VMs, memory and floating
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
+from typing import Final
 
 from numavm_api.placement import CpuPlacement, Placement
-from numavm_api.quantity import Bytes
+from numavm_api.quantity import Bytes, pages_of
 from numavm_operator.placement.bits import mask_of
 from numavm_operator.placement.devices import HostDevice, free_devices
 from numavm_operator.placement.free import CellUse, FreeCell, free_cell
 from numavm_operator.placement.host import Cell, FitKey, Host
+
+_NOTHING: Final[Mapping[Bytes, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,8 @@ class VMUse:
 
     cpus: int
     """Mask of dedicated CPUs."""
-    memory: Mapping[tuple[int, Bytes], int]
-    """Bytes per id of the host cell and page size."""
+    memory: Mapping[int, Mapping[Bytes, int]]
+    """Bytes per page size, by id of the host cell."""
     floating: Mapping[int, int]
     """vCPUs over shared CPUs, per id of the host cell."""
     emulator_floats_over: frozenset[int]
@@ -38,15 +42,15 @@ class VMUse:
 def use_of(claims: Iterable[Placement], host: Host) -> VMUse:
     """Return what the claims of one VM hold together."""
     cpus = 0
-    memory: dict[tuple[int, Bytes], int] = {}
+    memory: dict[int, dict[Bytes, int]] = {}
     floating: dict[int, int] = {}
     over: set[int] = set()
     devices: set[str] = set()
     for claim in claims:
         cpus |= mask_of(claim.dedicated_cpus) | mask_of(claim.emulator_cpus)
         for (cell, page_size), amount in claim.memory_by_host_cell().items():
-            whole = -(-amount // page_size) * page_size
-            memory[cell, page_size] = max(memory.get((cell, page_size), 0), whole)
+            here = memory.setdefault(cell, {})
+            here[page_size] = max(here.get(page_size, 0), pages_of(amount, page_size) * page_size)
         for cell, vcpus in floating_of(claim, host).items():
             floating[cell] = max(floating.get(cell, 0), vcpus)
         if not claim.emulator_cpus:
@@ -91,7 +95,7 @@ class HostState:
     def of(cls, host: Host, claims: Mapping[str, tuple[Placement, ...]]) -> HostState:
         """Return the state of a host under the given claims."""
         uses = {uid: use_of(placements, host) for uid, placements in claims.items()}
-        return cls._made(host, claims, uses, None, None)
+        return cls._made(host, claims, uses, None, ())
 
     def with_claims(self, uid: str, placements: tuple[Placement, ...]) -> HostState:
         """Return the state in which `uid` holds just these placements; none: it holds nothing."""
@@ -105,10 +109,7 @@ class HostState:
     @cached_property
     def held_cpus(self) -> int:
         """Mask of every dedicated CPU that is held."""
-        held = 0
-        for use in self.uses.values():
-            held |= use.cpus
-        return held
+        return _held(self.uses)
 
     @cached_property
     def devices(self) -> tuple[HostDevice, ...]:
@@ -116,20 +117,22 @@ class HostState:
         held = {address for use in self.uses.values() for address in use.devices}
         return free_devices(self.host.devices, held)
 
-    def fit_key(self, *, devices: bool, single_cpus: bool, classes: bool) -> FitKey:
+    def fit_key(self, *, cores: bool, devices: bool, single_cpus: bool, classes: bool) -> FitKey:
         """Return what the search looks at: states of equal keys get equal answers.
 
         Args:
+            cores: For VMs that take CPUs by cores or caches.
             devices: For VMs that ask for host devices.
             single_cpus: For VMs whose user had a hand in which CPUs these are.
             classes: For VMs that ask for a class of host cells.
         """
-        if not (devices or single_cpus or classes):
+        if not (cores or devices or single_cpus or classes):
             return self._counts
+        left = tuple(cell.cores for cell in self.cells) if cores else ()
         cpus = (tuple(map(_names, self.host.cells)), self.held_cpus) if single_cpus else ()
         near = (self.devices, tuple(cell.sockets for cell in self.host.cells)) if devices else ()
         kinds = tuple(cell.memory_class for cell in self.host.cells) if classes else ()
-        return FitKey.of((self._counts, cpus, near, kinds))
+        return FitKey.of((self._counts, left, cpus, near, kinds))
 
     @cached_property
     def takeable_rising(self) -> tuple[int, ...]:
@@ -142,8 +145,14 @@ class HostState:
         return sum([cell.free for cell in self.cells]) / max(len(self.cells), 1)
 
     @cached_property
+    def most_free(self) -> int:
+        """Free CPUs of the cell that has most."""
+        return max([cell.free for cell in self.cells], default=0)
+
+    @cached_property
     def _counts(self) -> FitKey:
-        return FitKey.of((self.host.layout, self.cells, self.watched))
+        counts = tuple([cell.counts for cell in self.cells])
+        return FitKey.of((self.host.layout, counts, self.watched))
 
     @classmethod
     def _made(
@@ -152,31 +161,38 @@ class HostState:
         claims: Mapping[str, tuple[Placement, ...]],
         uses: Mapping[str, VMUse],
         before: HostState | None,
-        changed: list[VMUse] | None,
+        changed: Sequence[VMUse],
     ) -> HostState:
-        watched = _watched(host, uses)
-        alone = frozenset(mask for mask in watched if mask.bit_count() == 1)
-        same_watch = before is not None and before.alone == alone
+        """Return the state under `uses`; of `before`, cells are kept that nothing `changed` touches."""
+        held = _held(uses)
+        watched = _watched(host, uses, held)
+        alone = frozenset([mask for mask in watched if mask.bit_count() == 1])
+        kept = before.cells if before is not None and before.alone == alone else ()
         free = _devices_by_cell(host, uses)
-        cells = tuple(
-            before.cells[index]
-            if before is not None
-            and same_watch
-            and not _touches(cell, changed or ())
-            and before.cells[index].devices == free.get(cell.id, 0)
-            else _free(host, index, uses, (1 << index) in alone, free.get(cell.id, 0))
-            for index, cell in enumerate(host.cells)
-        )
-        return cls(host, claims, uses, cells, tuple(sorted(watched - alone)), alone)
+        cells: list[FreeCell] = []
+        for index, cell in enumerate(host.cells):
+            devices = free.get(cell.id, 0)
+            if kept and kept[index].devices == devices and not _touches(cell, changed):
+                cells.append(kept[index])
+            else:
+                keep_one = (1 << index) in alone
+                use = _cell_use(cell, uses.values(), held)
+                cells.append(free_cell(host, cell, use, keep_one=keep_one, devices=devices))
+        return cls(host, claims, uses, tuple(cells), tuple(sorted(watched - alone)), alone)
+
+
+def _held(uses: Mapping[str, VMUse]) -> int:
+    held = 0
+    for use in uses.values():
+        held |= use.cpus
+    return held
 
 
 def _touches(cell: Cell, changed: Iterable[VMUse]) -> bool:
-    return any(
-        use.cpus & cell.online
-        or cell.id in use.floating
-        or any(host_cell == cell.id for host_cell, _ in use.memory)
-        for use in changed
-    )
+    for use in changed:  # noqa: SIM110 - asked for every cell of every step: no generator
+        if use.cpus & cell.online or cell.id in use.floating or cell.id in use.memory:
+            return True
+    return False
 
 
 def _names(cell: Cell) -> tuple[object, ...]:
@@ -194,49 +210,23 @@ def _devices_by_cell(host: Host, uses: Mapping[str, VMUse]) -> dict[int, int]:
     return counts
 
 
-def _free(
-    host: Host,
-    index: int,
-    uses: Mapping[str, VMUse],
-    keep_one: bool,  # noqa: FBT001 - by position, hot
-    devices: int,
-) -> FreeCell:
-    cell = host.cells[index]
-    return free_cell(
-        cell,
-        _cell_use(cell, uses.values()),
-        follows=host.shared_follows,
-        allocation_percent=host.allocation_percent,
-        keep_one=keep_one,
-        devices=devices,
-    )
-
-
-def _cell_use(cell: Cell, uses: Iterable[VMUse]) -> CellUse:
-    held = 0
+def _cell_use(cell: Cell, uses: Iterable[VMUse], held: int) -> CellUse:
     floating = 0
     memory: dict[Bytes, int] = {}
     for use in uses:
-        held |= use.cpus
         floating += use.floating.get(cell.id, 0)
-        for size in cell.memory:
-            taken = use.memory.get((cell.id, size))
-            if taken:
-                memory[size] = memory.get(size, 0) + taken
+        for size, taken in use.memory.get(cell.id, _NOTHING).items():
+            memory[size] = memory.get(size, 0) + taken
     return CellUse(held & cell.online, floating, memory)
 
 
-def _watched(host: Host, uses: Mapping[str, VMUse]) -> set[int]:
+def _watched(host: Host, uses: Mapping[str, VMUse], held: int) -> set[int]:
     """Return the sets of cells without a refuge over which emulators float, as far as a CPU is free there.
 
     Where none is free, there is nothing left that a new VM could take away.
     """
-    held = 0
-    for use in uses.values():
-        held |= use.cpus
-    refuge = {
-        cell.id for cell in host.cells if _has_refuge(cell, held, follows=host.shared_follows)
-    }
+    follows = host.shared_follows
+    refuge = {cell.id for cell in host.cells if _has_refuge(cell, held, follows=follows)}
     if len(refuge) == len(host.cells):
         return set()
     over = {use.emulator_floats_over for use in uses.values() if use.emulator_floats_over}
