@@ -158,8 +158,9 @@ PLACERS: dict[str, Callable[[list[Host]], Placer]] = {
     "FGD": lambda hosts: PlainPeer(Peer(hosts, fragmentation_gradient)),
     "Nova spread": lambda hosts: Nova(hosts, "spread"),
     "Nova pack": lambda hosts: Nova(hosts, "pack"),
+    "Nova scheduler": lambda hosts: Nova(hosts, "scheduler"),
 }
-SLOW = ("Nova spread", "Nova pack")
+SLOW = ("Nova spread", "Nova pack", "Nova scheduler")
 RESCANNING = ("best fit", "FGD")
 IDEAL = "ideal (moves free)"
 
@@ -209,6 +210,7 @@ def run(console: Console) -> list[Table]:
         f"load {LOAD}, empty start (1000 hosts and more never fill: speed only); VMs of 2-64 vCPUs, 1-4 cells",
         f"hosts 2x32c, 4x16c, 8x16c with SMT; {mix.HUGE_SHARE:.0%} of VMs on huge pages",
         "times are CPU seconds, the claim included; the peers keep counts of threads and GiB only",
+        "Nova spread and pack: its fit function alone; Nova scheduler: spread through its own filter and weighers",
         "ideal: CP-SAT packs all VMs anew at each arrival, as if moving them were free; no placer can do better",
     )
     table = Table(

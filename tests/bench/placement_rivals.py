@@ -52,7 +52,7 @@ class Piped:
 
 
 class Nova:
-    """Nova's own code, `spread` (its default) or `pack`."""
+    """Nova's own code: its fit, `spread` (its default) or `pack`, or its `scheduler`."""
 
     def __init__(self, hosts: list[Host], strategy: str) -> None:
         """Give it the fleet."""

@@ -69,9 +69,16 @@ def complete(
 
 def emulator_can_float(cells: Sequence[FreeCell], shape: Shape, used: Iterable[int]) -> bool:
     """Tell whether the emulator needs no thought: it has a CPU of its own, or CPUs here that nobody can take."""
-    if shape.emulators or shape.rule is CpuRule.FLOAT:
-        return True
-    return any(cells[cell].refuge for cell in used)
+    return _emulator_needs_no_refuge(shape) or any(cells[cell].refuge for cell in used)
+
+
+def emulator_can_float_anywhere(cells: Sequence[FreeCell], shape: Shape) -> bool:
+    """Tell whether the emulator needs no thought on any host cell."""
+    return _emulator_needs_no_refuge(shape) or all(cell.refuge for cell in cells)
+
+
+def _emulator_needs_no_refuge(shape: Shape) -> bool:
+    return shape.emulators > 0 or shape.rule is CpuRule.FLOAT
 
 
 def sets_to_keep(loads: Loads, used: Sequence[int], watched: Sequence[int]) -> list[int]:

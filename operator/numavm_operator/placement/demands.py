@@ -186,7 +186,7 @@ def _modules_elsewhere(vm: EffectiveVM) -> tuple[ModuleNeed, ...]:
 
 
 def _pins(vm: EffectiveVM, held: CpuSet) -> tuple[int | None, ...]:
-    if not any(vcpu in vm.vcpu_candidates for vcpu in held):
+    if not (vm.vcpu_candidates and any(vcpu in vm.vcpu_candidates for vcpu in held)):
         return ()
     return tuple(
         mask_of(vm.vcpu_candidates[vcpu]) if vcpu in vm.vcpu_candidates else None for vcpu in held

@@ -7,9 +7,10 @@ all its hosts is remembered for a while, since hosts come back to states that th
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Final
 
 from numavm_operator.placement.host import FitKey
@@ -17,7 +18,7 @@ from numavm_operator.placement.request import Wanted
 from numavm_operator.placement.state import HostState
 
 MAX_GROUPS_PER_HOST: Final = 4
-"""Groups remembered per host of the fleet, hosts or not, before all are made anew."""
+"""Groups remembered per host of the fleet, before those without a host are forgotten."""
 MIN_GROUPS: Final = 1000
 """So many are remembered even for a small fleet."""
 STALE_NAMES: Final = 2
@@ -111,13 +112,15 @@ class Grouping:
     sight: Sight
     position: int = 0
     """How much of the fleet's journal is in."""
-    groups: list[Group] = field(default_factory=list)
+    groups: dict[int, Group] = field(default_factory=dict)
     """By number."""
     of_host: dict[str, Group] = field(default_factory=dict)
     came: list[Group] = field(default_factory=list)
     """Groups in the order in which they came to have a host, again and again."""
     _by_key: dict[FitKey, Group] = field(default_factory=dict)
     _kinds: dict[FitKey, int] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=count)
+    """Of groups and kinds: none is given twice."""
 
     @classmethod
     def of(cls, states: States, sight: Sight, position: int) -> Grouping:
@@ -131,6 +134,14 @@ class Grouping:
     def overgrown(self) -> bool:
         """Whether it remembers more groups that have no host than it is worth."""
         return len(self.groups) > max(MIN_GROUPS, MAX_GROUPS_PER_HOST * len(self.of_host))
+
+    def forget_empty(self) -> None:
+        """Forget the groups that have no host; those that have one count as if they came just now."""
+        self._by_key = {key: group for key, group in self._by_key.items() if group.names}
+        self.groups = {group.number: group for group in self._by_key.values()}
+        self.came = list(self.groups.values())
+        kinds = {group.kind for group in self.came}
+        self._kinds = {key: number for key, number in self._kinds.items() if number in kinds}
 
     def refresh(self, name: str, states: States) -> None:
         """Look at one host again that changed, came or went."""
@@ -154,8 +165,14 @@ class Grouping:
         key = self.sight.key_of(state)
         group = self._by_key.get(key)
         if group is None:
-            kind = self._kinds.setdefault(self.sight.kind_of(state), len(self._kinds))
-            group = Group(len(self.groups), kind, state)
-            self.groups.append(group)
+            group = Group(next(self._numbers), self._kind_of(state), state)
+            self.groups[group.number] = group
             self._by_key[key] = group
         return group
+
+    def _kind_of(self, state: HostState) -> int:
+        facts = self.sight.kind_of(state)
+        known = self._kinds.get(facts)
+        if known is None:
+            known = self._kinds[facts] = next(self._numbers)
+        return known

@@ -125,6 +125,13 @@ class Host:
         return FitKey.of((tuple(cell.id for cell in self.cells), self.distances))
 
     @cached_property
+    def refuges(self) -> tuple[int, ...]:
+        """Per cell the mask of CPUs that no dedicated VM is ever given: there emulator threads may float."""
+        return tuple(
+            cell.housekeeping | (0 if self.shared_follows else cell.shared) for cell in self.cells
+        )
+
+    @cached_property
     def nearness(self) -> float:
         """How near its two nearest cells are: 1 as if they were one, 0 where there is only one."""
         pairs = [distance for at, row in enumerate(self.distances) for distance in row[at + 1 :]]

@@ -10,10 +10,10 @@ own. Nothing here changes any answer; it only saves computing it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
-from typing import Final
+from heapq import heapify, heappop, heappush
+from typing import Final, TypeVar
 
 from numavm_operator.placement.bounds import Bounds
 from numavm_operator.placement.candidates import emulated, unsuitable
@@ -30,6 +30,8 @@ from numavm_operator.placement.state import HostState
 MAX_HOST_ANSWERS: Final = 200_000
 """Answers kept over all shapes, about 300 bytes each; the shapes not asked for longest go first."""
 MAX_JOURNAL: Final = 100_000
+
+Fact = TypeVar("Fact")
 
 Rank = tuple[bool, int, int, int, int, int, int, float]
 """Emulated, compromise, page sizes fallen back, devices astray, distance, soft taints, node affinity, what is left:
@@ -93,6 +95,18 @@ class Ranking:
                     heappush(self._heap, (rank, number))
                     waiting.add(number)
         self._read = len(came)
+
+    def forget_empty(self) -> None:
+        """Forget what was found out about groups that the grouping has forgotten, and read anew who came."""
+        groups = self.grouping.groups
+        self._heap = [entry for entry in self._heap if entry[1] in groups]
+        heapify(self._heap)
+        self._waiting &= groups.keys()
+        self._answers = _of_those(groups, self._answers)
+        self._misses = _of_those(groups, self._misses)
+        self._kinds = _of_those({group.kind for group in groups.values()}, self._kinds)
+        self._bounds = Bounds(self.wanted, self.policy.weights)
+        self._read = 0
 
     def best(self, out: Container[str]) -> tuple[Rank, str] | None:
         """Return the best host that fits and is not `out`; of equals, the first by name."""
@@ -192,6 +206,10 @@ class Ranking:
         return Kind(closed, emulated(host, needs), needs.nodes.dislike(host.node))
 
 
+def _of_those(numbers: Container[int], known: Mapping[int, Fact]) -> dict[int, Fact]:
+    return {number: fact for number, fact in known.items() if number in numbers}
+
+
 @dataclass(slots=True)
 class History:
     """A line of fleets, each one step after the other."""
@@ -203,11 +221,12 @@ class History:
     rankings: OrderedDict[FitKey, Ranking] = field(default_factory=OrderedDict)
     """By policy and what is wanted; those asked for last stand last."""
 
-    def forget_rankings_of(self, grouping: Grouping) -> None:
-        """Forget a grouping with all that was found out by it."""
-        del self.groupings[grouping.sight]
-        for key in [key for key, one in self.rankings.items() if one.grouping is grouping]:
-            del self.rankings[key]
+    def forget_empty(self, grouping: Grouping) -> None:
+        """Forget groups that have no host, with what was found out about them."""
+        grouping.forget_empty()
+        for ranking in self.rankings.values():
+            if ranking.grouping is grouping:
+                ranking.forget_empty()
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +259,8 @@ class Lineage:
             if grouping.position == self.at:
                 grouping.refresh(changed_host, states)
                 grouping.position = self.at + 1
+                if grouping.overgrown:
+                    self.history.forget_empty(grouping)
         return Lineage(self.history, self.at + 1)
 
     def ranking(self, wanted: Wanted, policy: Policy, states: States) -> Ranking:
@@ -264,9 +285,6 @@ class Lineage:
     def _grouping(self, sight: Sight, states: States) -> Grouping:
         """Return the groups of this fleet: those of its history brought up to date, or, of an older one, its own."""
         known = self.history.groupings.get(sight)
-        if known is not None and known.overgrown:
-            self.history.forget_rankings_of(known)
-            known = None
         if known is not None and known.position <= self.at:
             for name in set(self.history.journal[known.position : self.at]):
                 known.refresh(name, states)

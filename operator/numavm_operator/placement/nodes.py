@@ -6,7 +6,7 @@ empty term suits nothing, NotIn and DoesNotExist hold where the label is missing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -126,8 +126,10 @@ class NodeWishes:
 ANY_NODE: Final = NodeWishes()
 
 
-def wishes_of(affinity: NodeAffinity | None, tolerations: Iterable[Toleration]) -> NodeWishes:
+def wishes_of(affinity: NodeAffinity | None, tolerations: Sequence[Toleration]) -> NodeWishes:
     """Return the wishes that a spec has."""
+    if affinity is None and not tolerations:
+        return ANY_NODE
     nodes = affinity or NodeAffinity()
     required = nodes.required_during_scheduling_ignored_during_execution
     return NodeWishes(

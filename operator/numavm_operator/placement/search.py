@@ -14,6 +14,7 @@ from numavm_operator.placement.complete import (
     Completion,
     complete,
     emulator_can_float,
+    emulator_can_float_anywhere,
     sets_to_keep,
 )
 from numavm_operator.placement.devices import assign_devices
@@ -76,13 +77,6 @@ def apart(
     return _fit(problem, placed, chosen.completion, 0, chosen.distance)
 
 
-def _emulator_can_float_anywhere(problem: Problem) -> bool:
-    return all(
-        emulator_can_float(problem.cells, problem.shape, (cell,))
-        for cell in range(len(problem.cells))
-    )
-
-
 def _choice(
     problem: Problem,
     candidates: Openings,
@@ -105,7 +99,7 @@ def _choice(
         alike=problem.host.alike,
         swaps_allowed=shape.counts_only
         and not problem.watched
-        and _emulator_can_float_anywhere(problem),
+        and emulator_can_float_anywhere(problem.cells, shape),
         fixed=problem.near_bound,
         slack=slack_of(problem.cells, page_size, policy.weights),
         same_need=same_need,

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
-from typing import Final
 
 from numavm_api.placement import CpuPlacement, Placement
 from numavm_api.quantity import Bytes, pages_of
@@ -19,8 +17,6 @@ from numavm_operator.placement.bits import mask_of
 from numavm_operator.placement.devices import HostDevice, free_devices
 from numavm_operator.placement.free import CellUse, FreeCell, free_cell
 from numavm_operator.placement.host import Cell, FitKey, Host
-
-_NOTHING: Final[Mapping[Bytes, int]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +165,11 @@ class HostState:
         alone = frozenset([mask for mask in watched if mask.bit_count() == 1])
         kept = before.cells if before is not None and before.alone == alone else ()
         free = _devices_by_cell(host, uses)
+        touched = _Touched.by(changed)
         cells: list[FreeCell] = []
         for index, cell in enumerate(host.cells):
-            devices = free.get(cell.id, 0)
-            if kept and kept[index].devices == devices and not _touches(cell, changed):
+            devices = free.get(cell.id, 0) if free else 0
+            if kept and kept[index].devices == devices and not touched.holds(cell):
                 cells.append(kept[index])
             else:
                 keep_one = (1 << index) in alone
@@ -188,11 +185,26 @@ def _held(uses: Mapping[str, VMUse]) -> int:
     return held
 
 
-def _touches(cell: Cell, changed: Iterable[VMUse]) -> bool:
-    for use in changed:  # noqa: SIM110 - asked for every cell of every step: no generator
-        if use.cpus & cell.online or cell.id in use.floating or cell.id in use.memory:
-            return True
-    return False
+@dataclass(frozen=True, slots=True)
+class _Touched:
+    """What a step changes on a host."""
+
+    cpus: int
+    ids: frozenset[int]
+    """Of host cells whose memory or shared CPUs it changes."""
+
+    @classmethod
+    def by(cls, changed: Iterable[VMUse]) -> _Touched:
+        """Return what VMs touch whose use comes or goes."""
+        cpus, ids = 0, set[int]()
+        for use in changed:
+            cpus |= use.cpus
+            ids.update(use.floating, use.memory)
+        return cls(cpus, frozenset(ids))
+
+    def holds(self, cell: Cell) -> bool:
+        """Tell whether a cell is touched."""
+        return cell.id in self.ids or bool(self.cpus & cell.online)
 
 
 def _names(cell: Cell) -> tuple[object, ...]:
@@ -214,9 +226,11 @@ def _cell_use(cell: Cell, uses: Iterable[VMUse], held: int) -> CellUse:
     floating = 0
     memory: dict[Bytes, int] = {}
     for use in uses:
-        floating += use.floating.get(cell.id, 0)
-        for size, taken in use.memory.get(cell.id, _NOTHING).items():
-            memory[size] = memory.get(size, 0) + taken
+        floating += use.floating.get(cell.id, 0) if use.floating else 0
+        here = use.memory.get(cell.id)
+        if here is not None:
+            for size, taken in here.items():
+                memory[size] = memory.get(size, 0) + taken
     return CellUse(held & cell.online, floating, memory)
 
 
@@ -225,10 +239,10 @@ def _watched(host: Host, uses: Mapping[str, VMUse], held: int) -> set[int]:
 
     Where none is free, there is nothing left that a new VM could take away.
     """
-    follows = host.shared_follows
-    refuge = {cell.id for cell in host.cells if _has_refuge(cell, held, follows=follows)}
-    if len(refuge) == len(host.cells):
+    open_ = [mask & ~held for mask in host.refuges]
+    if all(open_):
         return set()
+    refuge = {cell.id for cell, mask in zip(host.cells, open_, strict=True) if mask}
     over = {use.emulator_floats_over for use in uses.values() if use.emulator_floats_over}
     masks: set[int] = set()
     for ids in over:
@@ -236,7 +250,3 @@ def _watched(host: Host, uses: Mapping[str, VMUse], held: int) -> set[int]:
         if not ids & refuge and any(cell.dedicated & ~held for _, cell in cells):
             masks.add(sum(1 << at for at, _ in cells))
     return masks
-
-
-def _has_refuge(cell: Cell, held: int, *, follows: bool) -> bool:
-    return bool(cell.housekeeping & ~held) or (not follows and bool(cell.shared & ~held))
