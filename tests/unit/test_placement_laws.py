@@ -29,6 +29,7 @@ from numavm_operator.placement import (
     request_for,
 )
 from numavm_operator.placement.flow import Demand, match_within, share_out
+from numavm_operator.placement.groups import MIN_GROUPS, Sight
 from numavm_operator.placement.memory import Lineage
 from numavm_operator.placement.state import HostState
 from support.placement_checker import violations
@@ -72,7 +73,11 @@ def fleet_of(hosts: list[dict[str, Any]]) -> Fleet:
 
 
 def contents(fleet: Fleet) -> dict[str, Any]:
-    return {name: (state.cells, state.watched) for name, state in fleet.states.items()}
+    return {name: of_state(state) for name, state in fleet.states.items()}
+
+
+def of_state(state: HostState) -> tuple[object, ...]:
+    return state.cells, [cell.mask for cell in state.cells], state.watched, state.alone
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -157,6 +162,34 @@ def test_what_is_remembered_never_changes_an_answer(seed: int) -> None:
             fleet = fleet.without_claim(*held.pop(random.randrange(len(held))))
 
 
+def test_states_that_no_host_is_in_any_more_are_forgotten_and_nothing_else_changes() -> None:
+    random = Random(3)  # noqa: S311 - reproducible
+    fleet = fleet_of(random_hosts(random, 4))
+    specs = [random_vm(random, ROOMY) for _ in range(100)]
+    held: dict[str, str] = {}
+    forgotten = 0
+    remembered: dict[Sight, int] = {}
+
+    for number in range(2 * MIN_GROUPS):
+        request = request_of(specs[number % len(specs)], f"vm-{number}")
+        outcome = place(request, fleet)
+        if number % 50 == 0:
+            assert outcome == place(request, fleet.apart())
+        if isinstance(outcome, Placed):
+            fleet = fleet.with_claim(outcome.node_name, request.uid, outcome.placement)
+            held[request.uid] = outcome.node_name
+        if len(held) > random.randint(0, 12):
+            uid = random.choice(sorted(held))
+            fleet = fleet.without_claim(held.pop(uid), uid)
+        for sight, grouping in fleet.lineage.history.groupings.items():
+            forgotten += len(grouping.groups) < remembered.get(sight, 0)
+            remembered[sight] = len(grouping.groups)
+            assert len(grouping.groups) <= MIN_GROUPS
+
+    assert len(remembered) > 1
+    assert forgotten > 0
+
+
 @pytest.mark.parametrize("policy", [Policy(), SPREAD], ids=["pack", "spread"])
 @pytest.mark.parametrize("seed", range(8))
 def test_the_chosen_host_is_the_best_of_all_each_asked_alone(seed: int, policy: Policy) -> None:
@@ -192,11 +225,7 @@ def test_stepping_claim_by_claim_gives_the_same_state_as_building_it_at_once(see
 
     for name, state in fleet.states.items():
         built = HostState.of(state.host, fleet.claims(name))
-        assert (built.cells, built.watched, built.alone) == (
-            state.cells,
-            state.watched,
-            state.alone,
-        )
+        assert of_state(built) == of_state(state)
 
 
 def test_an_older_fleet_still_answers_for_itself() -> None:
