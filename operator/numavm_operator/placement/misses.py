@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from numavm_api.quantity import BASE_PAGE
-from numavm_operator.placement.free import FreeCell
 from numavm_operator.placement.named_misses import io_miss, named_miss, together_by_name
 from numavm_operator.placement.outcome import Cause, Miss
 from numavm_operator.placement.problem import Problem, capacity_of, cpu_cause, memory_cause
@@ -41,8 +40,9 @@ def lacks_of(problem: Problem, cell: int, need: CellNeed) -> list[Lack]:
     loads, shape, free = problem.loads, problem.shape, problem.cells[cell]
     units = loads.units[cell] + need.units
     lacks = []
-    if units > capacity_of(shape, free, loads.singles[cell] + need.singles, 0):
-        lacks.append(_cpu_lack(shape, free, need, units))
+    capacity = capacity_of(shape, free, loads.singles[cell] + need.singles, 0)
+    if units > capacity:
+        lacks.append(_cpu_lack(shape, units, capacity))
     for size, amount in loads.memory_with(cell, need):
         left = max(free.memory_left(size), 0)
         if amount > left:
@@ -67,18 +67,17 @@ def _lacks_for_emulator(problem: Problem, cell: int, need: CellNeed) -> list[Lac
     return lacks
 
 
-def _cpu_lack(shape: Shape, free: FreeCell, need: CellNeed, units: int) -> Lack:
+def _cpu_lack(shape: Shape, units: int, capacity: int) -> Lack:
     """Return the CPUs that are missing, in the units of the rule; the takeable ones count, not the promised ones.
 
     Args:
         shape: Of the VM.
-        free: Of the host cell.
-        need: Of the guest cell.
-        units: What it and those that are bound there want together.
+        units: What the guest cell and those that are bound there want together.
+        capacity: How many there are; negative: not even the vCPUs beside them fit.
     """
-    capacity = max(capacity_of(shape, free, need.singles, 0), 0)
-    if units > capacity:
-        return Lack(cpu_cause(shape), units, capacity)
+    available = max(capacity, 0)
+    if units > available:
+        return Lack(cpu_cause(shape), units, available)
     return Lack(cpu_cause(shape), units + 1, units)
 
 

@@ -90,8 +90,8 @@ class CellPicker:
             count: How many to take.
         """
         cpus = members(left)[:count]
-        for cpu in cpus:
-            self._free ^= 1 << cpu
+        taken = left if len(cpus) == left.bit_count() else sum(1 << cpu for cpu in cpus)
+        self._free ^= taken
         return cpus
 
 
