@@ -3,11 +3,11 @@
 The story, one file a chapter: a `request` states its `demands` as the `shape` of each of its `alternatives`; a `host`
 becomes what is `free` under claims (`state`, `fleet`, `devices`, `cores`, `caches`); `candidates` sorts out hosts
 that do not come into question (`nodes`, `spread`); `fit` tries the alternatives, and `search` maps guest cells to
-host cells, sound and complete (`problem`, `openings`, `distinct`, `sharing`, `spanning`, `complete`, `hands`);
-`score` says what is left; `choose` takes the best host: those that are alike are `groups`, of which `memory` asks the
-ones that may still win by their `bounds`; `cpus` picks the CPUs and `build` writes the claim; `misses`, `summary` and
-`explain` say why not; `queue` says whose turn it is. `amend` does the same for a running VM some of whose cells are
-to be elsewhere (`moves`).
+host cells, sound and complete (`problem`, `openings`, `distinct` with `nearest`, `sharing`, `spanning`, `complete`,
+`hands`); `score` says what is left; `choose` takes the best host: those that are alike are `groups`, of which a
+`ranking` asks the ones that may still win by their `bounds`, and `memory` keeps what was found out; `cpus` picks the
+CPUs and `build` writes the claim; `misses`, `summary` and `explain` say why not; `queue` says whose turn it is.
+`amend` does the same for a running VM some of whose cells are to be elsewhere (`moves`).
 """
 
 from numavm_operator.placement.amend import amend, turned_back

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
+from numavm_operator.placement.nearest import least_distance
 from numavm_operator.placement.policy import Weights
 from numavm_operator.placement.request import Wanted
 from numavm_operator.placement.score import host_part
@@ -77,16 +77,6 @@ class Bounds:
             known = least_distance(state.host.distances, mask, self._cells)
             self._distances[key] = known
         return known
-
-
-def least_distance(distances: Sequence[Sequence[int]], mask: int, count: int) -> int:
-    """Return a bound that no `count` of the cells in `mask` beat: each with its nearest neighbours only."""
-    cells = [at for at in range(len(distances)) if mask >> at & 1]
-    sums = sorted(
-        sum(sorted(distances[one][other] for other in cells if other != one)[: count - 1])
-        for one in cells
-    )
-    return -(-sum(sums[:count]) // 2)
 
 
 def _is_plain(shape: Shape) -> bool:

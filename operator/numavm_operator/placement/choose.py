@@ -11,7 +11,6 @@ from numavm_operator.placement.fit import OutOfSteps, fit
 from numavm_operator.placement.fleet import Fleet
 from numavm_operator.placement.groups import Sight
 from numavm_operator.placement.host import FitKey
-from numavm_operator.placement.memory import HARD_RANKS, Answer, Rank, Ranking
 from numavm_operator.placement.outcome import (
     Cause,
     CauseCount,
@@ -22,6 +21,7 @@ from numavm_operator.placement.outcome import (
 )
 from numavm_operator.placement.policy import Policy
 from numavm_operator.placement.problem import Fit
+from numavm_operator.placement.ranking import HARD_RANKS, Answer, Rank, Ranking
 from numavm_operator.placement.request import Request
 from numavm_operator.placement.spread import closed_off
 from numavm_operator.placement.state import HostState

@@ -8,19 +8,18 @@ conditions; a greedy walk gives the first answer, and mostly meets the bound, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import reduce
 from itertools import accumulate
 from operator import or_
-from typing import Final
 
 from numavm_operator.placement.bits import members
 from numavm_operator.placement.complete import Completion
+from numavm_operator.placement.flow import can_match
 from numavm_operator.placement.loads import Budget, OutOfStepsError
+from numavm_operator.placement.nearest import Distances, sums_of_nearest
 
-_KNOWN_SUMS: Final = 4096
-Distances = tuple[tuple[int, ...], ...]
 Finish = Callable[[tuple[int, ...]], Completion | None]
 
 
@@ -69,7 +68,7 @@ def choose_distinct(choice: Choice, budget: Budget, improve_steps: int) -> Chose
     Raises:
         OutOfStepsError: the budget ended before anything was found.
     """
-    if not _can_match(choice.candidates, 0):
+    if not can_match(choice.candidates, 0):
         return None
     if not (choice.emulator_elsewhere or any(choice.hosts_emulator)):
         return None
@@ -90,36 +89,13 @@ def choose_distinct(choice: Choice, budget: Budget, improve_steps: int) -> Chose
     return search.best
 
 
-def _can_match(candidates: Sequence[int], taken: int) -> bool:
-    """Tell whether every guest cell can have a host cell of its own outside `taken`."""
-    owner: dict[int, int] = {}
-
-    def find(guest: int, seen: int) -> int:
-        """Return -1 where a host cell was found, else the mask of those tried in vain."""
-        left = candidates[guest] & ~taken
-        while left & ~seen:
-            cell = left & ~seen
-            cell &= -cell
-            seen |= cell
-            if cell in owner:
-                tried = find(owner[cell], seen)
-                if tried != -1:
-                    seen |= tried
-                    continue
-            owner[cell] = guest
-            return -1
-        return seen
-
-    return all(find(guest, 0) == -1 for guest in range(len(candidates)))
-
-
 class _Search:
     def __init__(self, choice: Choice, budget: Budget) -> None:
         self.choice = choice
         self.budget = budget
         self.best: Chosen | None = None
         self._allowed = reduce(or_, choice.candidates)
-        self._near = _sums_of_nearest(choice.distances, self._allowed)
+        self._near = sums_of_nearest(choice.distances, self._allowed)
         self._same_kind = _same_kind(_kinds(choice))
         self._by_slack = sorted(
             range(len(choice.slack)), key=lambda cell: (choice.slack[cell], cell)
@@ -159,8 +135,8 @@ class _Search:
         cells: list[int] = []
         cost = used = 0
         for guest, mask in enumerate(choice.candidates):
-            more = len(choice.candidates) - guest
-            options = [start] if guest == 0 else self._in_order(mask & ~used, to, more)
+            left = len(choice.candidates) - guest
+            options = [start] if guest == 0 else self._in_order(mask & ~used, to, left)
             pick = next((cell for cell in options if self._open(guest, used | 1 << cell)), None)
             if pick is None:
                 return
@@ -231,7 +207,7 @@ class _Search:
         after = guest + 1
         if self._rest_alike[after]:
             return (self._rest[after] & ~used).bit_count() >= len(choice.candidates) - after
-        return _can_match(choice.candidates[after:], used)
+        return can_match(choice.candidates[after:], used)
 
     def enough_together(self, used: int) -> bool:
         """Tell whether the cells used and the most giving of the others can meet the common demand."""
@@ -252,7 +228,7 @@ class _Search:
         costs = sorted([2 * to[cell] + near[cell][count - 1] for cell in members(rest)])
         return -(-sum(costs[:count]) // 2)
 
-    def _in_order(self, mask: int, to: Sequence[int], more: int) -> list[int]:
+    def _in_order(self, mask: int, to: Sequence[int], left: int) -> list[int]:
         """Return the cells of a mask, those first whose way to the chosen ones and to their own nearest is shortest.
 
         So a walk that has filled one socket goes on where it finds room for all that are left. Of equals the tightest
@@ -261,11 +237,11 @@ class _Search:
         Args:
             mask: Which cells.
             to: Per cell, the distance to those chosen before.
-            more: How many cells are to be chosen yet, this one among them.
+            left: How many cells are to be chosen yet, this one among them.
         """
         near = self._near
         cells = [cell for cell in self._by_slack if mask >> cell & 1]
-        return sorted(cells, key=lambda cell: 2 * to[cell] + near[cell][more - 1])
+        return sorted(cells, key=lambda cell: 2 * to[cell] + near[cell][left - 1])
 
     def _offer(self, cells: tuple[int, ...], cost: int) -> None:
         slack = sum(self.choice.slack[cell] for cell in cells)
@@ -301,18 +277,3 @@ def _same_kind(kinds: Sequence[tuple[int, ...]]) -> list[int]:
     for cell, kind in enumerate(kinds):
         masks[kind] = masks.get(kind, 0) | 1 << cell
     return [masks[kind] for kind in kinds]
-
-
-@lru_cache(maxsize=_KNOWN_SUMS)
-def _sums_of_nearest(distances: Distances, among: int) -> Mapping[int, list[int]]:
-    """Return per cell, at index n, the sum of the n smallest distances to others of these cells.
-
-    Hosts of one model ask it again and again.
-    """
-    sums = {}
-    cells = members(among)
-    for cell in cells:
-        row = distances[cell]
-        rising = sorted([row[other] for other in cells if other != cell])
-        sums[cell] = list(accumulate(rising, initial=0))
-    return sums

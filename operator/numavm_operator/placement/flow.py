@@ -171,3 +171,31 @@ def _take_over(
     while wish != start:
         wish, option = came_from[wish]
         chosen[wish] = option
+
+
+def can_match(candidates: Sequence[int], taken: int) -> bool:
+    """Tell whether every guest cell can have a host cell of its own.
+
+    Args:
+        candidates: Per guest cell, the mask of host cells that can take it.
+        taken: Host cells that count no more.
+    """
+    owner: dict[int, int] = {}
+
+    def find(guest: int, seen: int) -> int:
+        """Return -1 where a host cell was found, else the mask of those tried in vain."""
+        left = candidates[guest] & ~taken
+        while left & ~seen:
+            cell = left & ~seen
+            cell &= -cell
+            seen |= cell
+            if cell in owner:
+                tried = find(owner[cell], seen)
+                if tried != -1:
+                    seen |= tried
+                    continue
+            owner[cell] = guest
+            return -1
+        return seen
+
+    return all(find(guest, 0) == -1 for guest in range(len(candidates)))
