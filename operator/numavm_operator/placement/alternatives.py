@@ -9,8 +9,8 @@ is the answer. Fewer cells go before the page sizes asked for first, and these b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from numavm_api.cpu import MAX_CELLS
 from numavm_api.derived import largest_pages, split_over
@@ -23,8 +23,7 @@ MAX_WAYS: Final = 512
 """Past so many ways a VM that fits nowhere is undecided, not refused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(NamedTuple):
     """One way to settle what a VM leaves open, and what it costs."""
 
     shape: Shape
@@ -41,8 +40,7 @@ class Way:
         return self.spread, self.fallbacks, self.astray
 
 
-@dataclass(frozen=True, slots=True)
-class Ways:
+class Ways(NamedTuple):
     """All ways, the cheapest first, and the plain VM of each."""
 
     ways: tuple[Way, ...]

@@ -192,8 +192,8 @@ def _part(
     )
     overhead = claim.overhead if emulator_moves else Bytes(0)
     way = part.wanted.ways[0]
-    way = replace(way, shape=replace(way.shape, overhead=overhead))
-    return replace(part, wanted=replace(part.wanted, ways=(way,)))
+    way = way._replace(shape=replace(way.shape, overhead=overhead))
+    return part._replace(wanted=part.wanted._replace(ways=(way,)))
 
 
 def _kept_pins(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from numavm_operator.placement.build import placement_of
 from numavm_operator.placement.candidates import ineligible, unsuitable
@@ -76,8 +76,7 @@ def host_to_keep(request: Request, fleet: Fleet) -> str | None:
     return None if best is None else best[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(NamedTuple):
     """A host, with what it answers."""
 
     name: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
+from typing import NamedTuple
 
 from numavm_operator.placement.bits import members
 from numavm_operator.placement.flow import Demand, share_out
@@ -18,8 +19,7 @@ from numavm_operator.placement.loads import Budget, Loads, SpreadCpus
 from numavm_operator.placement.shape import CpuRule, Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """What completes a map."""
 
     overhead_cell: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from numavm_api.cpuset import CpuSet
 from numavm_api.effective import EffectiveVM
@@ -42,8 +42,7 @@ class PickedCpus:
         return {*self.per_vcpu.values(), *emulator, *self.io_threads}
 
 
-@dataclass(frozen=True, slots=True)
-class _Pick:
+class _Pick(NamedTuple):
     """What the picking goes by."""
 
     vm: EffectiveVM

@@ -9,10 +9,10 @@ conditions; a greedy walk gives the first answer, and mostly meets the bound, wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate
 from operator import or_
+from typing import NamedTuple
 
 from numavm_operator.placement.bits import members
 from numavm_operator.placement.complete import Completion
@@ -23,8 +23,7 @@ from numavm_operator.placement.nearest import Distances, sums_of_nearest
 Finish = Callable[[tuple[int, ...]], Completion | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """Guest cells that want host cells, each its own."""
 
     candidates: tuple[int, ...]
@@ -52,8 +51,7 @@ class Choice:
     """That demand."""
 
 
-@dataclass(frozen=True, slots=True)
-class Chosen:
+class Chosen(NamedTuple):
     """The best map found."""
 
     cells: tuple[int, ...]

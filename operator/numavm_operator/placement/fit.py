@@ -6,7 +6,7 @@ share (where allowed); and for a VM that named no cells, one host cell, else the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from numavm_operator.placement.bits import members
@@ -78,7 +78,7 @@ def _fit_cheapest(state: HostState, wanted: Wanted, policy: Policy) -> Verdict:
             if found is not None:
                 settled = (way.fallbacks, way.astray)
                 more = found.compromise + way.spread
-                found = replace(found, way=at, settled=settled, compromise=more)
+                found = found._replace(way=at, settled=settled, compromise=more)
                 best = found if best is None else min(best, found, key=_costs)
         if best is not None:
             return best

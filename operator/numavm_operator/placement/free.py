@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from numavm_api.quantity import Bytes
 from numavm_operator.placement.caches import cache_sets, cheapest, most_units
@@ -25,8 +25,7 @@ _NO_ROOM: Final = -1
 Memory = tuple[tuple[Bytes, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class CellUse:
+class CellUse(NamedTuple):
     """What all claims together take of one host cell."""
 
     held: int = 0

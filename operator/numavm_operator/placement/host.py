@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 from numavm_api.conditions import HostConditionType
 from numavm_api.cpuset import CpuSet
@@ -26,8 +26,7 @@ REMOTE_DISTANCE: Final = 20
 """What the kernel assumes where the firmware gives no SLIT (include/linux/topology.h)."""
 
 
-@dataclass(frozen=True, slots=True)
-class FitKey:
+class FitKey(NamedTuple):
     """Facts with their hash, which is worth remembering."""
 
     facts: tuple[object, ...]

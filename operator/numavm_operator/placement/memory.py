@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from numavm_operator.placement.groups import Grouping, Sight, States
 from numavm_operator.placement.host import FitKey
@@ -41,8 +41,7 @@ class History:
                 ranking.forget_empty()
 
 
-@dataclass(frozen=True, slots=True)
-class Lineage:
+class Lineage(NamedTuple):
     """A fleet's place in its history."""
 
     history: History

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from numavm_api.quantity import BASE_PAGE
 from numavm_operator.placement.named_misses import io_miss, named_miss, together_by_name
@@ -11,8 +11,7 @@ from numavm_operator.placement.problem import Problem, capacity_of, cpu_cause, m
 from numavm_operator.placement.shape import CellNeed, Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Lack:
+class Lack(NamedTuple):
     """One thing that one host cell has too little of."""
 
     cause: Cause

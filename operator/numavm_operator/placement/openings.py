@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from numavm_operator.placement.bits import members
 from numavm_operator.placement.devices import assign_devices
@@ -12,8 +12,7 @@ from numavm_operator.placement.problem import Problem
 from numavm_operator.placement.shape import CellDemand, CellNeed, CpuRule, Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Openings:
+class Openings(NamedTuple):
     """Per guest cell in the order of the search: masks of host cells that can take it."""
 
     alone: tuple[int, ...]

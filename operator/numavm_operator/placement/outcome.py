@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from numavm_api.placement import Placement
 
@@ -57,8 +58,7 @@ class Cause(StrEnum):
     """No CPU would be left for emulator threads to float over: the VM's own, or those of another VM."""
 
 
-@dataclass(frozen=True, slots=True)
-class Miss:
+class Miss(NamedTuple):
     """Why one host cannot take the VM, with the numbers of its nearest miss."""
 
     cause: Cause
@@ -88,8 +88,7 @@ class CauseCount:
     nearest: Miss
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A host and what the VM holds there."""
 
     node_name: str

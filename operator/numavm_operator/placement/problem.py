@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from numavm_api.cpu import BindingMode
 from numavm_api.quantity import BASE_PAGE, Bytes
@@ -15,8 +15,7 @@ from numavm_operator.placement.shape import CellNeed, CpuRule, Shape
 from numavm_operator.placement.state import HostState
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(NamedTuple):
     """A map of guest cells to host cells that breaks no rule."""
 
     host_cells: tuple[tuple[int, ...], ...]
@@ -39,8 +38,7 @@ class Fit:
     """What that way costs: steps down the lists of page sizes, devices that are not near."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """What the search works on."""
 
     state: HostState

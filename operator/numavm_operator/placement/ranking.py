@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from numavm_operator.placement.bounds import Bounds
 from numavm_operator.placement.candidates import emulated, unsuitable
@@ -33,8 +33,7 @@ HARD_RANKS: Final = 7
 """Up to here the former host has to be as good as the best."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the hosts of one group answer."""
 
     verdict: Verdict
@@ -45,8 +44,7 @@ class Answer:
 _DOES_NOT_FIT: Final = Answer(NoFit(), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """What is the same for all hosts of a kind."""
 
     closed: Miss | None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from numavm_api.effective import EffectiveVM
 from numavm_api.numavm import DomainType
@@ -14,8 +16,7 @@ from numavm_operator.placement.nodes import ANY_NODE, NodeWishes, wishes_of
 from numavm_operator.placement.shape import Shape
 
 
-@dataclass(frozen=True)
-class HostNeeds:
+class HostNeeds(NamedTuple):
     """What a VM asks of a host, whatever is free there."""
 
     domain_type: DomainType = DomainType.AUTO
@@ -26,8 +27,7 @@ class HostNeeds:
     nodes: NodeWishes = ANY_NODE
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Everything of a request that decides where it fits: equal ones get equal answers from equal hosts."""
 
     ways: tuple[Way, ...]
@@ -51,8 +51,7 @@ class Away:
     """Ids of host cells; None: the whole host."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One VM that wants a host."""
 
     uid: str
@@ -66,11 +65,11 @@ class Request:
     epoch: int
     request_hash: str
     priority: int = 0
-    excluded: Mapping[str, str] = field(default_factory=dict)
+    excluded: Mapping[str, str] = MappingProxyType({})
     """Hosts that do not count now, with the reason."""
-    kept: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] = MappingProxyType({})
     """Hosts that are kept for another VM, with its name."""
-    away: Mapping[str, Away] = field(default_factory=dict)
+    away: Mapping[str, Away] = MappingProxyType({})
     """Hosts with VMs that it is to be spread from."""
     tied_to: str | None = None
     """The only host that counts."""
@@ -150,9 +149,9 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
         epoch=epoch,
         request_hash=request_hash,
         priority=priority,
-        excluded=dict(excluded or {}),
-        kept=dict(kept or {}),
-        away=dict(away or {}),
+        excluded=excluded or {},
+        kept=kept or {},
+        away=away or {},
         tied_to=tied_to,
         former_host=former_host,
     )

@@ -7,7 +7,6 @@ VM that named no cells the fewest host cells that take it together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from numavm_operator.placement.bits import members
 from numavm_operator.placement.complete import (
@@ -113,7 +112,7 @@ def _with_io_threads(problem: Problem, choice: Choice, openings: Openings) -> Ch
     """Have the search leave out sets of host cells that cannot bear the I/O threads together."""
     elsewhere = sum(problem.loads.spare(cell) for cell in members(problem.bound_mask))
     wanted = max(problem.shape.io_threads - elsewhere, 0)
-    return replace(choice, gives=spare_for_io(problem, openings), wanted=wanted)
+    return choice._replace(gives=spare_for_io(problem, openings), wanted=wanted)
 
 
 def _sharing(problem: Problem, policy: Policy, budget: Budget) -> Fit | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
 from numavm_api.cpu import BindingMode
 from numavm_api.cpuset import CpuSet
@@ -51,8 +52,7 @@ class ModuleNeed:
     page_size: Bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CellNeed:
+class CellNeed(NamedTuple):
     """What one guest cell asks for. Cells with equal needs are interchangeable to the search."""
 
     units: int

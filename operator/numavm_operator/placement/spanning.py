@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from numavm_api.cpu import BindingMode
 from numavm_api.quantity import Bytes
@@ -41,8 +41,8 @@ def parts_of(problem: Problem, size: int) -> Part:
     whole = shape.cells[0]
     pages = whole.memory // whole.page_size
     share = Bytes(-(-pages // size) * whole.page_size)
-    need = replace(whole, mode=BindingMode.INTERLEAVE, memory=share)
+    need = whole._replace(mode=BindingMode.INTERLEAVE, memory=share)
     if shape.rule is CpuRule.FLOAT:
-        return Part(replace(need, units=-(-whole.units // size)), 0, 0, ())
+        return Part(need._replace(units=-(-whole.units // size)), 0, 0, ())
     gives = tuple(max(capacity_of(shape, cell, 0, 0), 0) for cell in problem.cells)
-    return Part(replace(need, units=0, singles=0), whole.units, whole.singles, gives)
+    return Part(need._replace(units=0, singles=0), whole.units, whole.singles, gives)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from numavm_api.placement import CpuPlacement, Placement
 from numavm_api.quantity import Bytes, pages_of
@@ -19,8 +20,7 @@ from numavm_operator.placement.free import CellUse, FreeCell, free_cell
 from numavm_operator.placement.host import Cell, FitKey, Host
 
 
-@dataclass(frozen=True, slots=True)
-class VMUse:
+class VMUse(NamedTuple):
     """What one VM holds on a host."""
 
     cpus: int
@@ -185,8 +185,7 @@ def _held(uses: Mapping[str, VMUse]) -> int:
     return held
 
 
-@dataclass(frozen=True, slots=True)
-class _Touched:
+class _Touched(NamedTuple):
     """What a step changes on a host."""
 
     cpus: int
