@@ -116,7 +116,9 @@ class Grouping:
     """By number."""
     of_host: dict[str, Group] = field(default_factory=dict)
     came: list[Group] = field(default_factory=list)
-    """Groups in the order in which they came to have a host, again and again."""
+    """Groups in the order in which they came to have a host, again and again, since it last forgot some."""
+    forgot: int = 0
+    """How often it has forgotten those that had none."""
     _by_key: dict[FitKey, Group] = field(default_factory=dict)
     _kinds: dict[FitKey, int] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=count)
@@ -140,6 +142,7 @@ class Grouping:
         self._by_key = {key: group for key, group in self._by_key.items() if group.names}
         self.groups = {group.number: group for group in self._by_key.values()}
         self.came = list(self.groups.values())
+        self.forgot += 1
         kinds = {group.kind for group in self.came}
         self._kinds = {key: number for key, number in self._kinds.items() if number in kinds}
 

@@ -33,13 +33,6 @@ class History:
     rankings: OrderedDict[FitKey, Ranking] = field(default_factory=OrderedDict)
     """By policy and what is wanted; those asked for last stand last."""
 
-    def forget_empty(self, grouping: Grouping) -> None:
-        """Forget groups that have no host, with what was found out about them."""
-        grouping.forget_empty()
-        for ranking in self.rankings.values():
-            if ranking.grouping is grouping:
-                ranking.forget_empty()
-
 
 class Lineage(NamedTuple):
     """A fleet's place in its history."""
@@ -71,7 +64,7 @@ class Lineage(NamedTuple):
                 grouping.refresh(changed_host, states)
                 grouping.position = self.at + 1
                 if grouping.overgrown:
-                    self.history.forget_empty(grouping)
+                    grouping.forget_empty()
         return Lineage(self.history, self.at + 1)
 
     def ranking(self, wanted: Wanted, policy: Policy, states: States) -> Ranking:

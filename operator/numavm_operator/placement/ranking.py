@@ -61,6 +61,8 @@ class Ranking:
     grouping: Grouping
     _read: int = 0
     """How much of `grouping.came` is in."""
+    _forgot: int = field(init=False)
+    """How much of `grouping.forgot` is in."""
     _heap: list[tuple[Rank, int]] = field(default_factory=list)
     """Rank, or a bound of it, and number of the group."""
     _waiting: set[int] = field(default_factory=set)
@@ -71,10 +73,13 @@ class Ranking:
     _bounds: Bounds = field(init=False)
 
     def __post_init__(self) -> None:
+        self._forgot = self.grouping.forgot
         self._bounds = Bounds(self.wanted, self.policy.weights)
 
     def catch_up(self) -> None:
         """Queue the groups that came to have hosts."""
+        if self._forgot != self.grouping.forgot:
+            self._forget()
         came, answers, waiting = self.grouping.came, self._answers, self._waiting
         for at in range(self._read, len(came)):
             group = came[at]
@@ -86,18 +91,6 @@ class Ranking:
                     heappush(self._heap, (rank, number))
                     waiting.add(number)
         self._read = len(came)
-
-    def forget_empty(self) -> None:
-        """Forget what was found out about groups that the grouping has forgotten, and read anew who came."""
-        groups = self.grouping.groups
-        self._heap = [entry for entry in self._heap if entry[1] in groups]
-        heapify(self._heap)
-        self._waiting &= groups.keys()
-        self._answers = _of_those(groups, self._answers)
-        self._misses = _of_those(groups, self._misses)
-        self._kinds = _of_those({group.kind for group in groups.values()}, self._kinds)
-        self._bounds = Bounds(self.wanted, self.policy.weights)
-        self._read = 0
 
     def best(self, out: Container[str]) -> tuple[Rank, str] | None:
         """Return the best host that fits and is not `out`; of equals, the first by name."""
@@ -145,6 +138,18 @@ class Ranking:
                 return known
             case OutOfSteps() | Fit():
                 return None
+
+    def _forget(self) -> None:
+        """Forget what was found out about groups that the grouping has forgotten, and read anew who came."""
+        groups = self.grouping.groups
+        self._heap = [entry for entry in self._heap if entry[1] in groups]
+        heapify(self._heap)
+        self._waiting &= groups.keys()
+        self._answers = _of_those(groups, self._answers)
+        self._misses = _of_those(groups, self._misses)
+        self._kinds = _of_those({group.kind for group in groups.values()}, self._kinds)
+        self._bounds = Bounds(self.wanted, self.policy.weights)
+        self._read, self._forgot = 0, self.grouping.forgot
 
     def _search(self, group: Group) -> None:
         """Put a group that stood in the heap with its bound back with its rank, if it fits."""
