@@ -12,6 +12,7 @@ from numavm_api.quantity import MEBIBYTE
 from numavm_operator.placement import (
     Cause,
     Placed,
+    Policy,
     overhead_of,
     place,
 )
@@ -59,6 +60,28 @@ def test_the_nearest_host_cells_win() -> None:
 
     assert outcome.distance == 30
     assert outcome.placement.host_cells == CpuSet.of(1, 2)
+
+
+def test_a_socket_that_takes_all_that_are_left_goes_before_a_tighter_one() -> None:
+    """Found by the first walk: nothing is spent on mending it."""
+    three_sockets = host(cells=12)
+    for cell in three_sockets["status"]["cells"]:
+        mine = cell["id"] // 4
+        near = {at: 12 if at // 4 == mine else 32 for at in range(12)} | {cell["id"]: 10}
+        cell["distances"] = [{"cell": at, "value": value} for at, value in near.items()]
+        amount = {0: "0", 1: "0", 2: "1Gi", 3: "1Gi"}.get(cell["id"], "4Gi")
+        cell["memory"] = {"total": amount, "free": amount, "allocatable": amount}
+    cells = [{"cpus": str(at), "memory": "64Mi"} for at in range(8)]
+
+    outcome = place(
+        request(vm(*cells, cores=8)), fleet(three_sockets), Policy(search_steps=5, improve_steps=0)
+    )
+
+    assert isinstance(outcome, Placed)
+    assert outcome.placement.host_cells == CpuSet.parse("4-11")
+    assert (
+        outcome.distance == 12 * 2 * 12 + 16 * 2 * 32
+    )  # pairs in a socket, and across; there and back
 
 
 def test_a_nearer_host_goes_before_a_fuller_one() -> None:
