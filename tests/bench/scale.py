@@ -59,6 +59,8 @@ class Generator:
         self._local = threading.local()
         self._document = kubeconfig_for_user(plane, "generator", groups=("system:masters",))
         self._pool = ThreadPoolExecutor(THREADS)
+        self._beats = ThreadPoolExecutor(THREADS)
+        """Of their own: behind 10,000 creates in a queue renewals come too late."""
         self._stopping = threading.Event()
         self.versions: dict[str, str] = {}
         self.writes = 0
@@ -145,7 +147,7 @@ class Generator:
         """Renew every Lease again and again until stopped."""
         while not self._stopping.is_set():
             began = time.monotonic()
-            list(self._pool.map(self._renew, list(self.versions.items())))
+            list(self._beats.map(self._renew, list(self.versions.items())))
             self._stopping.wait(max(0.0, _BEAT_SECONDS - (time.monotonic() - began)))
 
     def stop(self) -> None:
