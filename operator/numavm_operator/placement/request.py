@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from numavm_api.effective import EffectiveVM
 from numavm_api.numavm import DomainType
@@ -14,6 +14,8 @@ from numavm_api.scheduling import NodeAffinity, Toleration
 from numavm_operator.placement.alternatives import Way, ways_of
 from numavm_operator.placement.nodes import ANY_NODE, NodeWishes, wishes_of
 from numavm_operator.placement.shape import Shape
+
+_NOBODY: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class HostNeeds(NamedTuple):
@@ -65,11 +67,11 @@ class Request(NamedTuple):
     epoch: int
     request_hash: str
     priority: int = 0
-    excluded: Mapping[str, str] = MappingProxyType({})
+    excluded: Mapping[str, str] = _NOBODY
     """Hosts that do not count now, with the reason."""
-    kept: Mapping[str, str] = MappingProxyType({})
+    kept: Mapping[str, str] = _NOBODY
     """Hosts that are kept for another VM, with its name."""
-    away: Mapping[str, Away] = MappingProxyType({})
+    away: Mapping[str, Away] = _NOBODY
     """Hosts with VMs that it is to be spread from."""
     tied_to: str | None = None
     """The only host that counts."""
@@ -149,9 +151,9 @@ def request_for(  # noqa: PLR0913 - all by keyword, each a fact of its own
         epoch=epoch,
         request_hash=request_hash,
         priority=priority,
-        excluded=excluded or {},
-        kept=kept or {},
-        away=away or {},
+        excluded=dict(excluded) if excluded else _NOBODY,
+        kept=dict(kept) if kept else _NOBODY,
+        away=dict(away) if away else _NOBODY,
         tied_to=tied_to,
         former_host=former_host,
     )
