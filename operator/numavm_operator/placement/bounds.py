@@ -33,7 +33,6 @@ class Bounds:
     """CPUs that each guest cell takes at least."""
     _plain: bool = field(init=False)
     """Whether there is something to say at all."""
-    _distances: dict[tuple[object, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = self.wanted.shape
@@ -71,12 +70,7 @@ class Bounds:
         for at, cell in enumerate(state.cells):
             if cell.takeable >= self._cpus:
                 mask |= 1 << at
-        key = (state.host.distances, mask)
-        known = self._distances.get(key)
-        if known is None:
-            known = least_distance(state.host.distances, mask, self._cells)
-            self._distances[key] = known
-        return known
+        return least_distance(state.host.distances, mask, self._cells)
 
 
 def _is_plain(shape: Shape) -> bool:

@@ -186,7 +186,7 @@ def free_cell(host: Host, cell: Cell, use: CellUse, *, keep_one: bool, devices: 
         free=free,
         takeable=max(min(takeable, free - keep_one), 0),
         shared_room=shared * allocation // PERCENT - use.floating,
-        refuge=bool(cell.housekeeping & ~use.held) or (not follows and shared > 0),
+        refuge=bool(cell.refuge & ~use.held),
         memory=_memory_left(cell, use),
         devices=devices,
         cell=cell,

@@ -70,6 +70,11 @@ class Cell:
     memory_class: HostCellClass | None = None
 
     @property
+    def refuge(self) -> int:
+        """Mask of CPUs that no dedicated VM is ever given: there emulator threads may float."""
+        return self.housekeeping | self.shared
+
+    @property
     def has_siblings(self) -> bool:
         """Whether any core has more than one thread online."""
         return any(core.width > 1 for core in self.cores)
@@ -122,13 +127,6 @@ class Host:
     def layout(self) -> FitKey:
         """Its cells and how far they are from each other."""
         return FitKey.of((tuple(cell.id for cell in self.cells), self.distances))
-
-    @cached_property
-    def refuges(self) -> tuple[int, ...]:
-        """Per cell the mask of CPUs that no dedicated VM is ever given: there emulator threads may float."""
-        return tuple(
-            cell.housekeeping | (0 if self.shared_follows else cell.shared) for cell in self.cells
-        )
 
     @cached_property
     def nearness(self) -> float:

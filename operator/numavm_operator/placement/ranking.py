@@ -148,7 +148,6 @@ class Ranking:
         self._answers = _of_those(groups, self._answers)
         self._misses = _of_those(groups, self._misses)
         self._kinds = _of_those({group.kind for group in groups.values()}, self._kinds)
-        self._bounds = Bounds(self.wanted, self.policy.weights)
         self._read, self._forgot = 0, self.grouping.forgot
 
     def _search(self, group: Group) -> None:

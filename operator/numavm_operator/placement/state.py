@@ -238,7 +238,7 @@ def _watched(host: Host, uses: Mapping[str, VMUse], held: int) -> set[int]:
 
     Where none is free, there is nothing left that a new VM could take away.
     """
-    open_ = [mask & ~held for mask in host.refuges]
+    open_ = [cell.refuge & ~held for cell in host.cells]
     if all(open_):
         return set()
     refuge = {cell.id for cell, mask in zip(host.cells, open_, strict=True) if mask}
