@@ -164,6 +164,24 @@ def test_reports_are_read_between_other_lines_and_the_unfinished_last_one_is_not
     assert report.command_line == 'console=ttyS0 a="b"'
 
 
-def test_a_torn_report_is_an_error_and_not_left_out() -> None:
+def test_a_report_that_the_kernel_spoke_into_is_whole() -> None:
+    words = (
+        "[   66.937543] watchdog: BUG: soft lockup - CPU#1 stuck for 55s! [init:1]\r\n"
+        "[   66.937601] CPU: 1 PID: 1 Comm: init Not tainted\r\n"
+    )
+
+    torn = parse_reports(f"{REPORT[:100]}{words}{REPORT[100:]}\r\n")
+
+    assert torn == parse_reports(f"{REPORT}\r\n")
+    assert len(torn) == 1
+
+
+def test_of_a_torn_report_nothing_is_believed_and_the_next_one_counts() -> None:
+    (report,) = parse_reports(f"{REPORT[:100]}\n{REPORT[150:]}\n{REPORT}\n")
+
+    assert report.online_cpus == CpuSet.of(0, 1)
+
+
+def test_json_that_is_no_report_is_an_error_and_not_left_out() -> None:
     with pytest.raises(LabError, match="printed no report"):
-        parse_reports(f"{REPORT[:100]}\n")
+        parse_reports(f"{REPORT.replace('onlineCpus', 'cpusOnline')}\n")
