@@ -29,8 +29,8 @@ MEBIBYTE = 2**20
 CELL, DIMM, VIRTIO_MEM, REQUESTED, TARGET = 160, 128, 256, 128, 288
 """MiB: a guest cell, the module of cell 0, the module of cell 1 and what is requested of it, the balloon's target.
 
-The balloon takes little: QEMU gives its pages back one by one under its lock, a millisecond each on an emulated host,
-and a vCPU that waits for that lock was seen to stand still for 55 s.
+The balloon takes little: QEMU gives its pages back one by one under its lock, which costs much on an emulated host, and
+its vCPUs wait for that lock. With 128 MiB to give back, a vCPU of this guest was once seen to stand still for 55 s.
 """
 
 
