@@ -176,7 +176,7 @@ def test_two_cells_change_places_and_come_back_with_their_data(
 ) -> None:
     vm, writers = writing
     qemu = kernel_view(host_a, vm["metadata"]["uid"])
-    for where in (SWAPPED, HERE):
+    for where in (SWAPPED, HERE, SWAPPED):
         move(vms, "mover", where)
         vm = vms.wait_ready("mover", 400)
         assert_the_kernel_confirms(host_a, vm, where)

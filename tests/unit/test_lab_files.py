@@ -176,10 +176,9 @@ def test_a_report_that_the_kernel_spoke_into_is_whole() -> None:
     assert len(torn) == 1
 
 
-def test_of_a_torn_report_nothing_is_believed_and_the_next_one_counts() -> None:
-    (report,) = parse_reports(f"{REPORT[:100]}\n{REPORT[150:]}\n{REPORT}\n")
-
-    assert report.online_cpus == CpuSet.of(0, 1)
+def test_a_torn_report_is_an_error_and_not_left_out() -> None:
+    with pytest.raises(LabError, match="printed no report"):
+        parse_reports(f"{REPORT[:100]}\n")
 
 
 def test_json_that_is_no_report_is_an_error_and_not_left_out() -> None:

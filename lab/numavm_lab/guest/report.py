@@ -132,54 +132,47 @@ class Pause(_Frozen):
 
 def parse_writers(console: str) -> dict[int, Writer]:
     """Return the newest word of each node's writer."""
-    words = filter(_is_apart, _whole_lines(console, WRITER_PREFIX))
-    return {writer.node: writer for writer in map(Writer.model_validate_json, words)}
+    found = (Writer.model_validate_json(text) for text in _whole_lines(console, WRITER_PREFIX))
+    return {writer.node: writer for writer in found}
 
 
 def parse_pauses(console: str) -> list[Pause]:
     """Return the pauses, each longer than the one before."""
-    words = filter(_is_apart, _whole_lines(console, PAUSE_PREFIX))
-    return [Pause.model_validate_json(word) for word in words]
+    return [Pause.model_validate_json(text) for text in _whole_lines(console, PAUSE_PREFIX)]
+
+
+def _whole_lines(console: str, prefix: str) -> list[str]:
+    """Return what follows a prefix in lines that no other program printed into."""
+    return [
+        line.removeprefix(prefix)
+        for line in _lines(console)
+        if line.startswith(f"{prefix}{{") and line.count("{") == 1 and line.endswith("}")
+    ]
 
 
 def parse_reports(console: str) -> list[Report]:
     """Return the reports in what a serial console has printed, oldest first.
 
-    Left out is a last line that no newline ends yet, for the guest is still printing it, and a line that something
-    else was printed into.
+    A last line that is not yet ended by a newline is left out: the guest is still printing it.
 
     Raises:
-        LabError: A line bears the prefix and JSON, and is no report.
+        LabError: A whole line bears the prefix and is no report.
     """
-    found = (_parse(text) for text in _whole_lines(console, PREFIX))
-    return [report for report in found if report is not None]
+    return [_parse(line.partition(PREFIX)[2]) for line in _lines(console) if PREFIX in line]
 
 
-def _whole_lines(console: str, prefix: str) -> list[str]:
-    """Return what follows a prefix, in lines that a newline ends."""
-    whole = _without_kernel(console).rpartition("\n")[0]
-    lines = (line.rstrip("\r") for line in whole.split("\n"))
-    return [line.partition(prefix)[2] for line in lines if prefix in line]
+def _lines(console: str) -> list[str]:
+    """Return what programs have printed: lines that a newline ends, without the kernel's messages.
 
-
-def _without_kernel(console: str) -> str:
-    """Return what programs have printed: the kernel's messages, also those in the midst of a program's line, left out.
-
-    The kernel writes each message whole, with its newline, between any two bytes of a terminal's
+    The kernel writes each message whole, with its newline, between any two bytes of a program's line
     (Documentation/core-api/printk-basics.rst; ``CONFIG_PRINTK_TIME`` gives each line its time).
     """
-    return _KERNEL_MESSAGE.sub("", console)
+    whole = _KERNEL_MESSAGE.sub("", console).rpartition("\n")[0]
+    return [line.rstrip("\r") for line in whole.split("\n")]
 
 
-def _is_apart(text: str) -> bool:
-    """Tell whether this is one flat JSON object, with nothing printed into it."""
-    return text.startswith("{") and text.count("{") == 1 and text.endswith("}")
-
-
-def _parse(text: str) -> Report | None:
+def _parse(text: str) -> Report:
     try:
         return Report.model_validate_json(text)
     except ValidationError as error:
-        if any(problem["type"] == "json_invalid" for problem in error.errors()):
-            return None
         raise LabError(f"the witness guest printed no report: {text!r}: {error}") from error
